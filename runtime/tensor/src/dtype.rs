@@ -1,0 +1,134 @@
+//! Storage types of parameters and their exact conversion to `f32`.
+
+use std::fmt;
+
+use half::{bf16, f16};
+
+mod blocks;
+
+/// How a parameter is stored. Variants are spelt as in GGUF.
+#[expect(non_camel_case_types, reason = "the field's spelling")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DType {
+    /// 32-bit float.
+    F32,
+    /// 16-bit float.
+    F16,
+    /// Brain float.
+    BF16,
+    /// 32 values: `f16` scale, 32 × i8.
+    Q8_0,
+    /// 32 values: `f16` scale, 32 × 4 bits, offset 8.
+    Q4_0,
+    /// 32 values: `f16` scale and minimum, 32 × 4 bits.
+    Q4_1,
+    /// 32 values: `f16` scale, 32 × 5 bits, offset 16.
+    Q5_0,
+    /// 32 values: `f16` scale and minimum, 32 × 5 bits.
+    Q5_1,
+    /// 256 values in 8 groups with 6-bit scales and minima, 4 bits each.
+    Q4_K,
+    /// 256 values in 8 groups with 6-bit scales and minima, 5 bits each.
+    Q5_K,
+    /// 256 values in 16 groups with 8-bit scales, 6 bits each.
+    Q6_K,
+}
+
+/// Size of the unit a type is stored in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockShape {
+    /// Values in one block; a row holds a whole number of blocks.
+    pub values: usize,
+    /// Bytes of one block.
+    pub bytes: usize,
+}
+
+impl DType {
+    /// All types.
+    pub const ALL: [Self; 11] = [
+        Self::F32,
+        Self::F16,
+        Self::BF16,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q4_K,
+        Self::Q5_K,
+        Self::Q6_K,
+    ];
+
+    /// Values and bytes of one block; plain floats are blocks of one.
+    #[must_use]
+    pub fn block(self) -> BlockShape {
+        let (values, bytes) = match self {
+            Self::F32 => (1, 4),
+            Self::F16 | Self::BF16 => (1, 2),
+            Self::Q8_0 => (32, 34),
+            Self::Q4_0 => (32, 18),
+            Self::Q4_1 => (32, 20),
+            Self::Q5_0 => (32, 22),
+            Self::Q5_1 => (32, 24),
+            Self::Q4_K => (256, 144),
+            Self::Q5_K => (256, 176),
+            Self::Q6_K => (256, 210),
+        };
+        BlockShape { values, bytes }
+    }
+
+    /// Whether values share scales in blocks.
+    #[must_use]
+    pub fn is_quantized(self) -> bool {
+        self.block().values > 1
+    }
+
+    /// Bytes of a tensor of `shape`; `None` if its rows are no whole number of blocks or the size
+    /// overflows.
+    #[must_use]
+    pub fn n_bytes(self, shape: &[usize]) -> Option<usize> {
+        let block = self.block();
+        let cols = shape.last().copied().unwrap_or(1);
+        if cols % block.values != 0 {
+            return None;
+        }
+        let values = shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim))?;
+        (values / block.values).checked_mul(block.bytes)
+    }
+
+    /// Converts stored bytes to `f32` exactly; `out` takes as many values as the bytes hold.
+    ///
+    /// # Errors
+    /// If the bytes are not the whole blocks that fill `out`.
+    pub fn dequantize(self, bytes: &[u8], out: &mut [f32]) -> Result<(), &'static str> {
+        if self.n_bytes(&[out.len()]) != Some(bytes.len()) {
+            return Err("does not fill the rows asked for");
+        }
+        match self {
+            Self::F32 => {
+                for (y, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+                    *y = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+                }
+            }
+            Self::F16 => {
+                for (y, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *y = f16::from_le_bytes([b[0], b[1]]).to_f32();
+                }
+            }
+            Self::BF16 => {
+                for (y, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *y = bf16::from_le_bytes([b[0], b[1]]).to_f32();
+                }
+            }
+            quantized => blocks::dequantize(quantized, bytes, out),
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

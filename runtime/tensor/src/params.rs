@@ -1,0 +1,67 @@
+//! Small descriptions that travel with an operation.
+
+/// How the features of one attention row are divided into heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads; each serves `n_heads / n_kv_heads` consecutive query heads.
+    pub n_kv_heads: usize,
+    /// Features of one head. The softmax scale is `head_dim^-0.5`.
+    pub head_dim: usize,
+}
+
+impl Heads {
+    /// Width of a row of queries.
+    #[must_use]
+    pub fn q_width(&self) -> usize {
+        self.n_heads * self.head_dim
+    }
+
+    /// Width of a row of keys, and of a row of values.
+    #[must_use]
+    pub fn kv_width(&self) -> usize {
+        self.n_kv_heads * self.head_dim
+    }
+
+    /// The softmax scale.
+    #[must_use]
+    pub fn scale(&self) -> f32 {
+        (self.head_dim as f32).powf(-0.5)
+    }
+}
+
+/// Which rows an attention row may look at.
+#[derive(Debug, Clone, Copy)]
+pub enum Mask<'a> {
+    /// Row `i` sees all cached rows and the new rows up to itself: the decoder.
+    Causal,
+    /// Rows see only rows of their own segment.
+    Segments {
+        /// Segment bounds: `0, end of first, …, n`. Never decreasing.
+        cu_seqlens: &'a [u32],
+        /// Whether rows see only earlier rows of the segment and themselves:
+        /// `true` for packed training rows, `false` for the vision tower.
+        causal: bool,
+    },
+}
+
+/// Which two features of a head are rotated together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopePairs {
+    /// Features `2i` and `2i + 1`: ERNIE 4.5 text, GPT-J.
+    Interleaved,
+    /// Features `i` and `i + head_dim / 2`: the vision tower, PaddleOCR-VL text.
+    Halves,
+}
+
+/// Which approximation of the Gaussian error linear unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gelu {
+    /// `x · Φ(x)`, exact.
+    Erf,
+    /// The tanh approximation.
+    Tanh,
+    /// `x · σ(1.702 x)`, as in CLIP and the ERNIE vision tower.
+    Quick,
+}
