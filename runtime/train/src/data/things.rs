@@ -1,0 +1,188 @@
+//! The things our pictures can show: their words and their emoji.
+
+use Category::{Animal, Clothes, Food, Object, Plant, Shape, Vehicle};
+
+/// What a thing is a kind of; near things make hard questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Category {
+    Animal,
+    Food,
+    Plant,
+    Vehicle,
+    Clothes,
+    Object,
+    Shape,
+}
+
+impl Category {
+    /// With its article, as in "a dog is an animal".
+    pub(crate) fn phrase(self) -> &'static str {
+        match self {
+            Animal => "an animal",
+            Food => "food",
+            Plant => "a plant",
+            Vehicle => "a vehicle",
+            Clothes => "something to wear",
+            Object => "an object",
+            Shape => "a shape",
+        }
+    }
+}
+
+/// One thing: a word people use, and the drawings that show it.
+#[derive(Debug)]
+pub(crate) struct Thing {
+    /// Singular, without article.
+    pub(crate) noun: &'static str,
+    /// Plural.
+    pub(crate) plural: &'static str,
+    /// What it is a kind of.
+    pub(crate) category: Category,
+    /// Whether we repaint it; captions then always say its colour.
+    pub(crate) painted: bool,
+    /// Code points, each with the icon name shared by the drawing packages.
+    pub(crate) glyphs: &'static [(char, &'static str)],
+}
+
+/// An index into [`THINGS`].
+pub(crate) type ThingId = usize;
+
+/// Shorthand for the table below.
+const fn thing(
+    noun: &'static str,
+    plural: &'static str,
+    category: Category,
+    glyphs: &'static [(char, &'static str)],
+) -> Thing {
+    Thing { noun, plural, category, painted: false, glyphs }
+}
+
+/// A thing that we repaint.
+const fn painted(
+    noun: &'static str,
+    plural: &'static str,
+    category: Category,
+    glyphs: &'static [(char, &'static str)],
+) -> Thing {
+    Thing { noun, plural, category, painted: true, glyphs }
+}
+
+/// All things. Twins were left out: a fox beside a dog, a watch beside a clock, a tomato beside an apple.
+#[rustfmt::skip]
+pub(crate) const THINGS: &[Thing] = &[
+    thing("dog", "dogs", Animal, &[('🐶', "dog-face"), ('🐕', "dog")]),
+    painted("cat", "cats", Animal, &[('🐱', "cat-face"), ('🐈', "cat")]),
+    thing("rabbit", "rabbits", Animal, &[('🐰', "rabbit-face"), ('🐇', "rabbit")]),
+    thing("bear", "bears", Animal, &[('🐻', "bear")]),
+    thing("panda", "pandas", Animal, &[('🐼', "panda")]),
+    thing("lion", "lions", Animal, &[('🦁', "lion")]),
+    thing("cow", "cows", Animal, &[('🐮', "cow-face"), ('🐄', "cow")]),
+    thing("pig", "pigs", Animal, &[('🐷', "pig-face"), ('🐖', "pig")]),
+    thing("frog", "frogs", Animal, &[('🐸', "frog")]),
+    thing("monkey", "monkeys", Animal, &[('🐵', "monkey-face"), ('🐒', "monkey")]),
+    thing("chicken", "chickens", Animal, &[('🐔', "chicken"), ('🐓', "rooster")]),
+    thing("penguin", "penguins", Animal, &[('🐧', "penguin")]),
+    painted("bird", "birds", Animal, &[('🐦', "bird")]),
+    thing("owl", "owls", Animal, &[('🦉', "owl")]),
+    thing("bee", "bees", Animal, &[('🐝', "honeybee")]),
+    painted("butterfly", "butterflies", Animal, &[('🦋', "butterfly")]),
+    thing("snail", "snails", Animal, &[('🐌', "snail")]),
+    thing("turtle", "turtles", Animal, &[('🐢', "turtle")]),
+    thing("snake", "snakes", Animal, &[('🐍', "snake")]),
+    thing("octopus", "octopuses", Animal, &[('🐙', "octopus")]),
+    thing("crab", "crabs", Animal, &[('🦀', "crab")]),
+    painted("fish", "fish", Animal, &[('🐟', "fish"), ('🐠', "tropical-fish")]),
+    thing("whale", "whales", Animal, &[('🐳', "spouting-whale"), ('🐋', "whale")]),
+    painted("elephant", "elephants", Animal, &[('🐘', "elephant")]),
+    thing("horse", "horses", Animal, &[('🐴', "horse-face"), ('🐎', "horse")]),
+    thing("sheep", "sheep", Animal, &[('🐑', "ewe")]),
+    thing("spider", "spiders", Animal, &[('🕷', "spider")]),
+    thing("cactus", "cactuses", Plant, &[('🌵', "cactus")]),
+    thing("tree", "trees", Plant, &[('🌲', "evergreen-tree"), ('🌳', "deciduous-tree")]),
+    thing("palm tree", "palm trees", Plant, &[('🌴', "palm-tree")]),
+    painted("flower", "flowers", Plant, &[('🌷', "tulip"), ('🌹', "rose")]),
+    thing("sunflower", "sunflowers", Plant, &[('🌻', "sunflower")]),
+    thing("mushroom", "mushrooms", Plant, &[('🍄', "mushroom")]),
+    painted("apple", "apples", Food, &[('🍎', "red-apple"), ('🍏', "green-apple")]),
+    thing("orange", "oranges", Food, &[('🍊', "tangerine")]),
+    thing("lemon", "lemons", Food, &[('🍋', "lemon")]),
+    thing("banana", "bananas", Food, &[('🍌', "banana")]),
+    thing("watermelon", "watermelons", Food, &[('🍉', "watermelon")]),
+    thing("strawberry", "strawberries", Food, &[('🍓', "strawberry")]),
+    thing("pineapple", "pineapples", Food, &[('🍍', "pineapple")]),
+    painted("pear", "pears", Food, &[('🍐', "pear")]),
+    thing("carrot", "carrots", Food, &[('🥕', "carrot")]),
+    painted("egg", "eggs", Food, &[('🥚', "egg")]),
+    thing("hamburger", "hamburgers", Food, &[('🍔', "hamburger")]),
+    thing("pizza", "pizzas", Food, &[('🍕', "pizza")]),
+    thing("ice cream", "ice creams", Food, &[('🍦', "soft-ice-cream")]),
+    thing("donut", "donuts", Food, &[('🍩', "doughnut")]),
+    thing("cake", "cakes", Food, &[('🎂', "birthday-cake"), ('🍰', "shortcake")]),
+    painted("car", "cars", Vehicle, &[('🚗', "automobile"), ('🚙', "sport-utility-vehicle")]),
+    painted("bus", "buses", Vehicle, &[('🚌', "bus")]),
+    painted("truck", "trucks", Vehicle, &[('🚚', "delivery-truck")]),
+    thing("bicycle", "bicycles", Vehicle, &[('🚲', "bicycle")]),
+    thing("train", "trains", Vehicle, &[('🚂', "locomotive"), ('🚆', "train")]),
+    thing("plane", "planes", Vehicle, &[('✈', "airplane")]),
+    thing("helicopter", "helicopters", Vehicle, &[('🚁', "helicopter")]),
+    thing("rocket", "rockets", Vehicle, &[('🚀', "rocket")]),
+    thing("boat", "boats", Vehicle, &[('⛵', "sailboat"), ('🚤', "speedboat")]),
+    thing("house", "houses", Object, &[('🏠', "house"), ('🏡', "house-with-garden")]),
+    thing("castle", "castles", Object, &[('🏰', "castle")]),
+    painted("phone", "phones", Object, &[('📱', "mobile-phone")]),
+    thing("computer", "computers", Object, &[('💻', "laptop")]),
+    thing("camera", "cameras", Object, &[('📷', "camera")]),
+    thing("television", "televisions", Object, &[('📺', "television")]),
+    thing("light bulb", "light bulbs", Object, &[('💡', "light-bulb")]),
+    painted("book", "books", Object, &[('📕', "closed-book"), ('📗', "green-book"), ('📘', "blue-book")]),
+    thing("pencil", "pencils", Object, &[('✏', "pencil")]),
+    painted("key", "keys", Object, &[('🔑', "key")]),
+    thing("hammer", "hammers", Object, &[('🔨', "hammer")]),
+    painted("umbrella", "umbrellas", Object, &[('☂', "umbrella"), ('☔', "umbrella-with-rain-drops")]),
+    painted("balloon", "balloons", Object, &[('🎈', "balloon")]),
+    painted("gift", "gifts", Object, &[('🎁', "wrapped-gift")]),
+    thing("ball", "balls", Object, &[('⚽', "soccer-ball"), ('🏀', "basketball")]),
+    painted("guitar", "guitars", Object, &[('🎸', "guitar")]),
+    thing("drum", "drums", Object, &[('🥁', "drum")]),
+    painted("bell", "bells", Object, &[('🔔', "bell")]),
+    thing("clock", "clocks", Object, &[('⏰', "alarm-clock")]),
+    painted("chair", "chairs", Object, &[('🪑', "chair")]),
+    thing("bed", "beds", Object, &[('🛏', "bed")]),
+    painted("cup", "cups", Object, &[('☕', "hot-beverage")]),
+    thing("snowman", "snowmen", Object, &[('⛄', "snowman-without-snow"), ('☃', "snowman")]),
+    thing("pumpkin", "pumpkins", Object, &[('🎃', "jack-o-lantern")]),
+    thing("robot", "robots", Object, &[('🤖', "robot")]),
+    thing("ghost", "ghosts", Object, &[('👻', "ghost")]),
+    painted("crown", "crowns", Clothes, &[('👑', "crown")]),
+    painted("shirt", "shirts", Clothes, &[('👕', "t-shirt")]),
+    painted("dress", "dresses", Clothes, &[('👗', "dress")]),
+    painted("shoe", "shoes", Clothes, &[('👟', "running-shoe")]),
+    painted("hat", "hats", Clothes, &[('🎩', "top-hat"), ('👒', "womans-hat")]),
+    painted("bag", "bags", Clothes, &[('👜', "handbag"), ('🎒', "backpack")]),
+    painted("circle", "circles", Shape, &[]),
+    painted("square", "squares", Shape, &[]),
+    painted("triangle", "triangles", Shape, &[]),
+    painted("star", "stars", Shape, &[]),
+    painted("heart", "hearts", Shape, &[]),
+    painted("cross", "crosses", Shape, &[]),
+];
+
+/// The word with "a" or "an" before it.
+pub(crate) fn with_article(words: &str) -> String {
+    let vowel = words.starts_with(['a', 'e', 'i', 'o', 'u']);
+    format!("{} {words}", if vowel { "an" } else { "a" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn words_and_glyphs_are_used_once() {
+        let nouns: HashSet<_> = THINGS.iter().map(|t| t.noun).collect();
+        let glyphs: HashSet<_> = THINGS.iter().flat_map(|t| t.glyphs).map(|g| g.0).collect();
+        assert_eq!(nouns.len(), THINGS.len());
+        assert_eq!(glyphs.len(), THINGS.iter().map(|t| t.glyphs.len()).sum::<usize>());
+    }
+}
