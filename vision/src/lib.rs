@@ -29,7 +29,7 @@ mod patchify;
 mod picture;
 mod preprocessor;
 mod resize;
-//pub mod video;
+pub mod video;
 
 pub use container::frame_durations;
 pub use decode::{DecodeOptions, Limits, decode};

@@ -39,6 +39,8 @@ pub enum Note {
     FrameRepeated,
     /// The time was written on each frame.
     TimestampDrawn,
+    /// The frames are too small to write the time on.
+    TimestampSkipped,
     /// A folder of frames does not state a frame rate; this one was assumed.
     FrameRateAssumed {
         /// Frames per second in thousandths.
@@ -71,6 +73,7 @@ impl fmt::Display for Note {
             }
             Note::FramesDropped { kept, of } => write!(f, "{kept} of {of} frames used"),
             Note::FrameRepeated => write!(f, "last frame used twice to make the number even"),
+            Note::TimestampSkipped => write!(f, "frames too small to write the time on"),
             Note::TimestampDrawn => write!(f, "time written on each frame"),
             Note::FrameRateAssumed { milli_fps } => {
                 write!(f, "assumed {} frames a second", *milli_fps as f64 / 1000.0)
