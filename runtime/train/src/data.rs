@@ -16,7 +16,9 @@ mod sample;
 mod scene;
 mod small_talk;
 mod things;
+mod vocabulary;
 
 pub use generator::{DataOptions, Generator};
 pub use grammar::CAPTION_PROMPT;
 pub use sample::{Sample, Skill, Split, Turn};
+pub use vocabulary::train_vocabulary;
