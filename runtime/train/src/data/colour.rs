@@ -74,61 +74,42 @@ impl Colour {
         }
     }
 
-    /// The word for a display value.
-    pub(crate) fn of(rgb: Rgb) -> Colour {
-        let max = rgb[0].max(rgb[1]).max(rgb[2]);
-        let min = rgb[0].min(rgb[1]).min(rgb[2]);
-        let saturation = if max > 0.0 { (max - min) / max } else { 0.0 };
-        if max < 0.2 {
-            return Black;
+    /// The word for a display value, if people would agree on it.
+    pub(crate) fn of(rgb: Rgb) -> Option<Colour> {
+        let value = rgb[0].max(rgb[1]).max(rgb[2]);
+        let saturation = 1.0 - rgb[0].min(rgb[1]).min(rgb[2]) / value.max(f32::EPSILON);
+        if value < 0.2 {
+            return Some(Black);
         }
-        if saturation < 0.16 {
-            return match max {
-                m if m > 0.86 => White,
-                m if m < 0.28 => Black,
-                _ => Grey,
+        if saturation < 0.12 {
+            return match value {
+                v if v > 0.88 => Some(White),
+                v if v < 0.26 => Some(Black),
+                v if (0.32..0.8).contains(&v) => Some(Grey),
+                _ => None,
             };
         }
+        // The gaps between these bands are where people disagree.
         match hue(rgb) {
-            h if !(14.0..342.0).contains(&h) => {
-                if max > 0.8 && saturation < 0.55 {
-                    Pink
-                } else if max < 0.45 {
-                    Brown
-                } else {
-                    Red
-                }
-            }
-            h if h < 40.0 => {
-                if max < 0.72 {
-                    Brown
-                } else {
-                    Orange
-                }
-            }
-            h if h < 68.0 => {
-                if max < 0.6 {
-                    Brown
-                } else {
-                    Yellow
-                }
-            }
-            h if h < 165.0 => Green,
-            h if h < 250.0 => Blue,
-            h if h < 300.0 => Purple,
-            _ => {
-                if max > 0.75 {
-                    Pink
-                } else {
-                    Purple
-                }
-            }
+            h if !(14.0..342.0).contains(&h) => match saturation > 0.58 {
+                true if value > 0.55 => Some(Red),
+                true => Some(Brown).filter(|_| value < 0.42),
+                false => Some(Pink).filter(|_| value > 0.85 && saturation > 0.2),
+            },
+            h if (14.0..40.0).contains(&h) && value < 0.62 => Some(Brown),
+            h if (20.0..38.0).contains(&h) => Some(Orange).filter(|_| value > 0.8 && saturation > 0.6),
+            h if (44.0..64.0).contains(&h) => Some(Yellow).filter(|_| value > 0.75 && saturation > 0.45),
+            h if (85.0..165.0).contains(&h) => Some(Green),
+            h if (196.0..245.0).contains(&h) => Some(Blue).filter(|_| saturation > 0.3),
+            h if (260.0..310.0).contains(&h) => Some(Purple).filter(|_| saturation > 0.25),
+            h if (310.0..342.0).contains(&h) => Some(Pink).filter(|_| value > 0.75),
+            _ => None,
         }
     }
 }
 
 /// Degrees on the colour circle; 0 for greys.
-fn hue(rgb: Rgb) -> f32 {
+pub(crate) fn hue(rgb: Rgb) -> f32 {
     let [r, g, b] = rgb;
     let max = r.max(g).max(b);
     let range = max - r.min(g).min(b);
@@ -162,7 +143,7 @@ mod tests {
     #[test]
     fn every_colour_is_called_by_its_own_name() {
         for colour in Colour::GROUNDS {
-            assert_eq!(Colour::of(colour.rgb()), colour);
+            assert_eq!(Colour::of(colour.rgb()), Some(colour));
         }
     }
 }

@@ -9,7 +9,7 @@ use image::imageops::{self, FilterType};
 use rayon::prelude::*;
 use resvg::{tiny_skia, usvg};
 
-use super::colour::{Colour, Rgb, luma};
+use super::colour::{Colour, Rgb, hue, luma};
 use super::packages::{STYLES, Source, Style};
 use super::things::{Category, THINGS, ThingId};
 
@@ -29,12 +29,23 @@ pub(crate) struct Drawing {
     pub(crate) style: Option<usize>,
     /// Squares with premultiplied alpha, cropped to the ink; sides as in [`SIDES`].
     rasters: [RgbaImage; 3],
-    /// The word for most of its ink, if one word is enough.
-    pub(crate) colour: Option<Colour>,
+    /// Which colour word its ink gets.
+    pub(crate) ink: Ink,
     /// Mean colour of its ink.
     pub(crate) mean: Rgb,
     /// Median brightness of its ink, 0–1.
     pub(crate) median_luma: f32,
+}
+
+/// Which colour word a drawing gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ink {
+    /// One word covers at least two thirds of it.
+    Plain(Colour),
+    /// Clearly several colours.
+    Mixed,
+    /// Neither; captions that say or withhold a colour would be a matter of taste.
+    Unclear,
 }
 
 impl Drawing {
@@ -45,6 +56,14 @@ impl Drawing {
             s if s > 52.0 => &self.rasters[1],
             _ => &self.rasters[2],
         }
+    }
+
+    /// A stand-in for tests, which have no packages.
+    #[cfg(test)]
+    pub(crate) fn blot(thing: ThingId, style: Option<usize>) -> Self {
+        static STAR: std::sync::OnceLock<RgbaImage> = std::sync::OnceLock::new();
+        let star = STAR.get_or_init(|| shape("star")).clone();
+        Self { ink: Ink::Mixed, ..Self::new(thing, style, star) }
     }
 
     fn new(thing: ThingId, style: Option<usize>, largest: RgbaImage) -> Self {
@@ -62,16 +81,29 @@ impl Drawing {
         let mut lumas: Vec<f32> = ink.iter().map(|p| luma(*p)).collect();
         lumas.sort_by(f32::total_cmp);
         let median_luma = lumas.get(lumas.len() / 2).copied().unwrap_or(0.5);
-        Self { thing, style, colour: main_colour(&ink), mean, median_luma, rasters }
+        Self { thing, style, ink: Ink::of(&ink), mean, median_luma, rasters }
     }
 }
 
-/// The colour word that covers at least two thirds of the ink.
-fn main_colour(ink: &[Rgb]) -> Option<Colour> {
-    Colour::GROUNDS
-        .into_iter()
-        .find(|colour| ink.iter().filter(|p| Colour::of(**p) == *colour).count() * 3 >= ink.len() * 2)
-        .filter(|_| !ink.is_empty())
+impl Ink {
+    fn of(ink: &[Rgb]) -> Self {
+        let covers = |share: f32, alike: &dyn Fn(Rgb) -> bool| {
+            ink.iter().filter(|p| alike(**p)).count() as f32 >= share * ink.len() as f32
+        };
+        let plain = Colour::GROUNDS.into_iter().find(|c| covers(0.66, &|p| Colour::of(p) == Some(*c)));
+        // A third of the colour circle holds every colour that could pass for one.
+        let one_hue = (0..12).any(|sector| {
+            covers(0.6, &|p| {
+                (hue(p) - sector as f32 * 30.0).rem_euclid(360.0) < 120.0
+                    && Colour::of(p) != Some(Colour::White)
+            })
+        });
+        match plain {
+            Some(colour) if !ink.is_empty() => Ink::Plain(colour),
+            None if !one_hue => Ink::Mixed,
+            _ => Ink::Unclear,
+        }
+    }
 }
 
 /// Reads the drawings from `folder`, fetching and rasterising whatever is not there yet.
@@ -227,4 +259,32 @@ fn unpack(bytes: &[u8]) -> Option<Vec<Raster>> {
             (thing < THINGS.len() && style < STYLES.len()).then_some((thing, style, raster))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_unpacks() {
+        let rasters = vec![(3, 1, shape("heart")), (0, 9, shape("circle"))];
+        let bytes = pack(&rasters);
+        assert_eq!(unpack(&bytes), Some(rasters));
+        assert_eq!(unpack(&bytes[1..]), None);
+    }
+
+    #[test]
+    fn ink_is_plain_only_if_one_word_is_enough() {
+        let (red, green) = (Colour::Red.rgb(), Colour::Green.rgb());
+        assert_eq!(Ink::of(&[red, red, red, green]), Ink::Plain(Colour::Red));
+        assert_eq!(Ink::of(&[red, Colour::White.rgb(), Colour::Blue.rgb(), green]), Ink::Mixed);
+    }
+
+    #[test]
+    fn a_drawing_is_cropped_to_its_ink() {
+        let svg = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10"><rect x="2" y="2" width="2" height="2" fill="#f00"/></svg>"##;
+        let raster = rasterise(&Source::Svg(svg.into())).unwrap();
+        assert_eq!(*raster.get_pixel(64, 64), image::Rgba([255, 0, 0, 255]));
+        assert!(raster.get_pixel(8, 8)[3] > 200 && raster.get_pixel(119, 119)[3] > 200);
+    }
 }

@@ -1,6 +1,7 @@
 //! From a scene to words: captions, questions, and the one right answer to each.
 
 use super::colour::Colour;
+use super::drawings::{Drawing, Ink};
 use super::photos::PHOTO_WORDS;
 use super::random::Random;
 use super::sample::{Skill, Turn};
@@ -38,8 +39,7 @@ pub(crate) struct Talk<'a> {
     scene: &'a Scene,
     /// From left to right.
     groups: Vec<Group<'a>>,
-    /// By thing: the colour that all its drawings share, for things that are not repainted.
-    natural: &'a [Option<Colour>],
+    drawings: &'a [Drawing],
 }
 
 /// A count in words; at most five objects are ever shown.
@@ -89,7 +89,7 @@ fn ask(random: &mut Random, phrasings: &[&str], words: &str) -> String {
 }
 
 impl<'a> Talk<'a> {
-    pub(crate) fn new(scene: &'a Scene, natural: &'a [Option<Colour>]) -> Self {
+    pub(crate) fn new(scene: &'a Scene, drawings: &'a [Drawing]) -> Self {
         let mut groups: Vec<Group<'a>> = Vec::new();
         for object in &scene.objects {
             match groups.iter_mut().find(|g| g.thing == object.thing && g.colour == object.colour) {
@@ -101,7 +101,7 @@ impl<'a> Talk<'a> {
         }
         let mean_x = |g: &Group<'_>| g.members.iter().map(|o| o.x).sum::<f32>() / g.members.len() as f32;
         groups.sort_by(|a, b| mean_x(a).total_cmp(&mean_x(b)));
-        Self { scene, groups, natural }
+        Self { scene, groups, drawings }
     }
 
     /// "A small red apple on grass." or "Two dogs and a blue car on a white background."
@@ -139,7 +139,7 @@ impl<'a> Talk<'a> {
         match skill {
             Skill::Caption => Some(self.caption_turn(random)),
             Skill::Things => Some(self.things(random)),
-            Skill::Count => Some(self.count(random)),
+            Skill::Count => self.count(random),
             Skill::Colour => self.colour(random),
             Skill::Exists => self.exists(random),
             Skill::Relation => self.relation(random),
@@ -204,7 +204,11 @@ impl<'a> Talk<'a> {
         Turn::new(Skill::Things, question, sentence(&joined(&parts)))
     }
 
-    fn count(&self, random: &mut Random) -> Turn {
+    fn count(&self, random: &mut Random) -> Option<Turn> {
+        // Most scenes show one thing; asked about all of them, "One." would be a good guess.
+        if self.scene.objects.len() == 1 && random.chance(0.6) {
+            return None;
+        }
         if self.groups.is_empty() || random.chance(0.2) {
             let question = random.pick(&[
                 "How many things are there?",
@@ -214,7 +218,7 @@ impl<'a> Talk<'a> {
                 "How many things are in the picture?",
                 "What is the number of objects?",
             ]);
-            return Turn::new(Skill::Count, question, sentence(number(self.scene.objects.len())));
+            return Some(Turn::new(Skill::Count, question, sentence(number(self.scene.objects.len()))));
         }
         let thing = match random.chance(0.12) {
             true => self.absent(random),
@@ -233,7 +237,7 @@ impl<'a> Talk<'a> {
             ],
             THINGS[thing].plural,
         );
-        Turn::new(Skill::Count, question, sentence(number(total)))
+        Some(Turn::new(Skill::Count, question, sentence(number(total))))
     }
 
     fn colour(&self, random: &mut Random) -> Option<Turn> {
@@ -241,7 +245,10 @@ impl<'a> Talk<'a> {
             .groups
             .iter()
             .filter(|g| self.groups.iter().filter(|other| other.thing == g.thing).count() == 1)
-            .filter_map(|g| Some((g, g.colour.or(self.natural[g.thing])?)))
+            .filter_map(|g| match (g.colour, self.drawings[g.members[0].drawing].ink) {
+                (Some(colour), _) | (None, Ink::Plain(colour)) => Some((g, colour)),
+                _ => None,
+            })
             .collect();
         if known.is_empty() {
             return None;

@@ -149,3 +149,49 @@ fn stored_members(bytes: &[u8]) -> Option<Vec<(String, Range<usize>)>> {
     }
     Some(members)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    /// One stored member, its directory entry and the end record.
+    fn zip(name: &str, content: &[u8]) -> Vec<u8> {
+        let le16 = |v: usize| (v as u16).to_le_bytes();
+        let le32 = |v: usize| (v as u32).to_le_bytes();
+        let sizes = [le32(content.len()), le32(content.len())].concat();
+        let mut bytes = [b"PK\x03\x04".as_slice(), &[0; 14], &sizes, &le16(name.len()), &[0; 2]].concat();
+        bytes.extend([name.as_bytes(), content].concat());
+        let directory = bytes.len();
+        bytes.extend(
+            [b"PK\x01\x02".as_slice(), &[0; 16], &sizes, &le16(name.len()), &[0; 12], &le32(0)].concat(),
+        );
+        bytes.extend(name.as_bytes());
+        let directory_len = bytes.len() - directory;
+        bytes.extend([b"PK\x05\x06".as_slice(), &[0; 4], &le16(1), &le16(1)].concat());
+        bytes.extend([le32(directory_len), le32(directory)].concat());
+        bytes.extend([0; 2]);
+        bytes
+    }
+
+    #[test]
+    fn stored_members_are_found() {
+        let bytes = zip("n123/a.JPEG", b"content");
+        let members = stored_members(&bytes).unwrap();
+        assert_eq!(members.len(), 1);
+        assert_eq!(members[0].0, "n123/a.JPEG");
+        assert_eq!(&bytes[members[0].1.clone()], b"content");
+    }
+
+    #[test]
+    fn a_cut_zip_is_refused() {
+        let bytes = zip("n123/a.JPEG", b"content");
+        assert!((0..bytes.len() - 2).all(|len| stored_members(&bytes[..len]).is_none()));
+    }
+
+    #[test]
+    fn a_class_has_at_most_one_word() {
+        let all: Vec<u32> = PHOTO_WORDS.iter().flat_map(|w| w.classes).copied().collect();
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
+    }
+}

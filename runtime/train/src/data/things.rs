@@ -38,7 +38,7 @@ pub(crate) struct Thing {
     pub(crate) plural: &'static str,
     /// What it is a kind of.
     pub(crate) category: Category,
-    /// Whether we repaint it; captions then always say its colour.
+    /// Whether we repaint it; captions then say its colour.
     pub(crate) painted: bool,
     /// Code points, each with the icon name shared by the drawing packages.
     pub(crate) glyphs: &'static [(char, &'static str)],
