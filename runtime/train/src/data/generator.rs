@@ -73,8 +73,8 @@ struct Draft {
 /// How often each skill is asked about a scene.
 const SKILLS: [(Skill, f32); 10] = [
     (Skill::Things, 0.08),
-    (Skill::Count, 0.15),
-    (Skill::Colour, 0.16),
+    (Skill::Count, 0.20),
+    (Skill::Colour, 0.20),
     (Skill::Exists, 0.20),
     (Skill::Relation, 0.40),
     (Skill::Position, 0.12),
@@ -217,19 +217,20 @@ impl Generator {
     fn scene_turns(&self, random: &mut Random, scene: &Scene, count: usize) -> Vec<Turn> {
         let talk = Talk::new(scene, &self.drawings);
         let mut turns: Vec<Turn> = Vec::new();
-        // A caption is asked of two scenes in three. First, it is learnt from the picture alone;
-        // last, the questions before it are.
-        let caption = random.chance(if count == 1 { 0.4 } else { 0.7 });
+        // Where a caption comes first, what it says is not asked again: that would train reading, not seeing.
+        let caption = random.chance(if count == 1 { 0.4 } else { 0.75 });
+        let caption_first = caption && random.chance(0.6);
+        let told = [Skill::Things, Skill::Count, Skill::Colour, Skill::Background];
         let questions = if caption { count - 1 } else { count };
         while turns.len() < questions {
             let skill = SKILLS[random.weighted(&SKILLS.map(|(_, weight)| weight))].0;
-            if turns.iter().any(|t| t.skill == skill) {
+            if turns.iter().any(|t| t.skill == skill) || (caption_first && told.contains(&skill)) {
                 continue;
             }
             turns.extend(talk.turn(random, skill));
         }
         if caption {
-            let place = if random.chance(0.65) { 0 } else { turns.len() };
+            let place = if caption_first { 0 } else { turns.len() };
             turns.insert(place, talk.caption_turn(random));
         }
         turns
