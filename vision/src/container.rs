@@ -1,5 +1,9 @@
 //! What the containers of GIF, WebP and APNG say about their frames, without decoding any.
 
+use std::iter;
+
+use image::ImageFormat;
+
 /// Browsers show frames that ask for 10 ms or less this long, and so do we.
 const DEFAULT_SECONDS: f64 = 0.1;
 const SHORTEST_SECONDS: f64 = 0.010_5;
@@ -10,14 +14,13 @@ const SHORTEST_SECONDS: f64 = 0.010_5;
 /// file gives the frames before the damage.
 pub fn frame_durations(bytes: &[u8]) -> Vec<f64> {
     let mut seconds = Vec::new();
-    // The walkers stop with `None` at the first byte that is missing; what they found stays.
-    if bytes.starts_with(b"GIF8") {
-        let _ = walk_gif(bytes, &mut seconds);
-    } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
-        let _ = walk_webp(bytes, &mut seconds);
-    } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-        let _ = walk_png(bytes, &mut seconds);
-    }
+    // The walkers stop with `None` at the end or at the first byte that is missing; what they found stays.
+    let _ = match image::guess_format(bytes) {
+        Ok(ImageFormat::Gif) => walk_gif(bytes, &mut seconds),
+        Ok(ImageFormat::WebP) => walk_webp(bytes, &mut seconds),
+        Ok(ImageFormat::Png) => walk_png(bytes, &mut seconds),
+        _ => None,
+    };
     if seconds.len() < 2 {
         return Vec::new();
     }
@@ -66,15 +69,23 @@ fn skip_gif_blocks(bytes: &[u8], mut at: usize) -> Option<usize> {
 
 /// WebP: each `ANMF` chunk is a frame, with its duration in milliseconds.
 fn walk_webp(bytes: &[u8], seconds: &mut Vec<f64>) -> Option<()> {
-    let mut at = 12;
-    loop {
-        let len = u32::from_le_bytes(read(bytes, at + 4)?) as usize;
-        if bytes.get(at..at + 4)? == b"ANMF" {
-            let [a, b, c] = read(bytes, at + 8 + 12)?;
-            seconds.push(f64::from(u32::from_le_bytes([a, b, c, 0])) / 1000.0);
-        }
-        at = at.checked_add(8)?.checked_add(len)?.checked_add(len & 1)?;
+    for (_, payload) in riff_chunks(&bytes[12..]).filter(|(name, _)| name == b"ANMF") {
+        let [a, b, c] = read(payload, 12)?;
+        seconds.push(f64::from(u32::from_le_bytes([a, b, c, 0])) / 1000.0);
     }
+    None
+}
+
+/// The chunks of a RIFF file, each with its name. Stops before one that is cut short.
+pub(crate) fn riff_chunks(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+    iter::from_fn(move || {
+        let (name, rest) = bytes.split_first_chunk()?;
+        let (len, rest) = rest.split_first_chunk()?;
+        let (payload, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        // Chunks begin at even positions.
+        bytes = rest.get(payload.len() % 2..).unwrap_or_default();
+        Some((*name, payload))
+    })
 }
 
 /// APNG: each `fcTL` chunk is a frame, with its delay as a fraction of a second.
@@ -101,4 +112,41 @@ fn walk_png(bytes: &[u8], seconds: &mut Vec<f64>) -> Option<()> {
 
 fn read<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stills_and_noise_have_no_durations() {
+        for bytes in [
+            &b""[..],
+            b"GIF89a",
+            b"RIFF\0\0\0\0WEBP",
+            b"RIFF\0\0\0\0WEBPANMF\x04\0\0\0",
+            b"\x89PNG\r\n\x1a\n",
+        ] {
+            assert!(frame_durations(bytes).is_empty());
+        }
+    }
+
+    #[test]
+    fn gif_delays_follow_browsers() {
+        // Two one-pixel frames without a colour table: 0.2 s, and 0.01 s which is shown for 0.1 s.
+        let frame = |delay: u8| {
+            let mut bytes = vec![0x21, 0xf9, 4, 0, delay, 0, 0, 0];
+            bytes.extend([0x2c, 0, 0, 0, 0, 1, 0, 1, 0, 0, 2, 2, 0x44, 1, 0]);
+            bytes
+        };
+        let gif = [b"GIF89a\x01\0\x01\0\0\0\0".as_slice(), &frame(20), &frame(1), b";"].concat();
+        assert_eq!(frame_durations(&gif), [0.2, 0.1]);
+    }
+
+    #[test]
+    fn chunks_are_padded_to_even_length() {
+        let bytes = b"abcd\x01\0\0\0x\0efgh\0\0\0\0ijkl\x05\0\0\0cut";
+        let chunks: Vec<_> = riff_chunks(bytes).collect();
+        assert_eq!(chunks, [(*b"abcd", &b"x"[..]), (*b"efgh", &b""[..])]);
+    }
 }

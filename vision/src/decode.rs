@@ -98,12 +98,10 @@ fn open<'a>(bytes: &'a [u8], format: ImageFormat, limits: &Limits) -> Result<imp
     Ok(decoder)
 }
 
-/// The same limits in the `image` crate's words. The allocation limit is for what decoders keep
-/// beside the picture, such as colour profiles; the picture's own size is checked by its sides.
+/// A bound on what decoders keep beside the picture, such as colour profiles and compressed text.
+/// The picture's own size is checked by [`Limits::check`], with a message that can name it.
 pub(crate) fn decoder_limits(limits: &Limits) -> image::Limits {
-    let mut inner = image::Limits::default();
-    inner.max_image_width = Some(limits.max_side);
-    inner.max_image_height = Some(limits.max_side);
+    let mut inner = image::Limits::no_limits();
     inner.max_alloc = Some(limits.max_pixels.saturating_mul(8).saturating_add(64 << 20));
     inner
 }

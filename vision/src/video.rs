@@ -11,6 +11,7 @@ mod ffmpeg;
 mod files;
 mod sampling;
 mod timestamp;
+mod webp;
 
 use std::time::Duration;
 

@@ -2,11 +2,11 @@
 
 use std::io::Cursor;
 
-use image::codecs::{gif::GifDecoder, png::PngDecoder, webp::WebPDecoder};
+use image::codecs::{gif::GifDecoder, png::PngDecoder};
 use image::metadata::Orientation;
 use image::{AnimationDecoder, ColorType, ImageDecoder, ImageError, ImageFormat};
 
-use super::{FrameSource, Frames, Timeline};
+use super::{FrameSource, Frames, Timeline, webp};
 use crate::container::frame_durations;
 use crate::decode::{decoder_limits, explain, name, sniff};
 use crate::flatten::flatten;
@@ -62,11 +62,7 @@ impl Animation {
                 let orientation = self.check(&mut decoder)?;
                 Ok((decoder.into_frames(), orientation))
             }
-            ImageFormat::WebP => {
-                let mut decoder = WebPDecoder::new(reader).map_err(explain)?;
-                let orientation = self.check(&mut decoder)?;
-                Ok((decoder.into_frames(), orientation))
-            }
+            ImageFormat::WebP => webp::frames(&self.bytes, &self.options.limits),
             _ => {
                 let mut decoder = PngDecoder::with_limits(reader, limits).map_err(explain)?;
                 let orientation = self.check(&mut decoder)?;
