@@ -148,7 +148,7 @@ impl<'a> Talk<'a> {
             Skill::Things => Some(self.things(random)),
             Skill::Count => self.count(random),
             Skill::Colour => self.colour(random),
-            Skill::Exists => self.exists(random),
+            Skill::Exists => Some(self.exists(random)),
             Skill::Relation => self.relation(random),
             Skill::Position => self.position(random),
             Skill::Background => Some(self.background(random)),

@@ -114,8 +114,7 @@ pub(crate) fn turn(random: &mut Random) -> Turn {
             (form.replace("{}", &with_article(thing.noun)), sentence(thing.category.phrase()))
         }
         5 => {
-            let all = [Category::Animal, Category::Food, Category::Plant, Category::Vehicle, Category::Shape];
-            let category = if random.chance(0.5) { thing.category } else { random.pick(&all) };
+            let category = if random.chance(0.5) { thing.category } else { random.pick(&Category::ASKED) };
             let answer = if category == thing.category { "Yes." } else { "No." };
             (format!("Is {} {}?", with_article(thing.noun), category.phrase()), answer.to_string())
         }

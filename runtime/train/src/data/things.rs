@@ -15,6 +15,9 @@ pub(crate) enum Category {
 }
 
 impl Category {
+    /// Those that are asked about; the others are too vague.
+    pub(crate) const ASKED: [Category; 5] = [Animal, Food, Plant, Vehicle, Shape];
+
     /// With its article, as in "a dog is an animal".
     pub(crate) fn phrase(self) -> &'static str {
         match self {

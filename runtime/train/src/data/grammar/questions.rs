@@ -109,7 +109,7 @@ impl Talk<'_> {
         Some(Turn::new(Skill::Colour, question, sentence(colour.word())))
     }
 
-    pub(super) fn exists(&self, random: &mut Random) -> Option<Turn> {
+    pub(super) fn exists(&self, random: &mut Random) -> Turn {
         const PHRASINGS: [&str; 6] = [
             "Is there {}?",
             "Is there {} in this picture?",
@@ -120,37 +120,37 @@ impl Talk<'_> {
         ];
         let yes = random.chance(0.5) && !self.groups.is_empty();
         let coloured: Vec<&Group<'_>> = self.groups.iter().filter(|g| g.colour.is_some()).collect();
-        let words = if !coloured.is_empty() && random.chance(0.4) {
-            // With a colour: the wrong one is the hard negative.
-            let group = random.pick(&coloured);
-            let colour = match yes {
-                true => group.colour?,
-                false => random.pick(&Colour::PAINTS),
-            };
-            let thing = group.thing;
-            if yes != self.groups.iter().any(|g| g.thing == thing && g.colour == Some(colour)) {
-                return None;
-            }
-            with_article(&format!("{} {}", colour.word(), THINGS[thing].noun))
-        } else if random.chance(0.15) {
-            let category = random.pick(&[
-                Category::Animal,
-                Category::Vehicle,
-                Category::Plant,
-                Category::Food,
-                Category::Shape,
-            ]);
-            if yes != self.groups.iter().any(|g| THINGS[g.thing].category == category) {
-                return None;
-            }
-            category.phrase().to_string()
-        } else if yes {
-            let group = &self.groups[random.below(self.groups.len())];
-            with_article(THINGS[group.thing].noun)
-        } else {
-            with_article(THINGS[self.absent(random)].noun)
+        let holds = |thing: ThingId, colour: Colour| {
+            self.groups.iter().any(|g| g.thing == thing && g.colour == Some(colour))
         };
-        Some(Turn::new(Skill::Exists, ask(random, &PHRASINGS, &words), yes_no(yes)))
+        let words = match random.weighted(&[0.4, 0.1, 0.5]) {
+            // With a colour: the wrong one is the hard negative.
+            0 if !coloured.is_empty() => {
+                let group = random.pick(&coloured);
+                let colour =
+                    if yes { group.colour } else { None }.unwrap_or_else(|| random.pick(&Colour::PAINTS));
+                (holds(group.thing, colour) == yes)
+                    .then(|| with_article(&format!("{} {}", colour.word(), THINGS[group.thing].noun)))
+            }
+            1 => {
+                let category = match yes {
+                    true => THINGS[self.groups[random.below(self.groups.len())].thing].category,
+                    false => random.pick(&Category::ASKED),
+                };
+                let shown = self.groups.iter().any(|g| THINGS[g.thing].category == category);
+                (shown == yes && Category::ASKED.contains(&category)).then(|| category.phrase().to_string())
+            }
+            _ => None,
+        };
+        // The answer is decided first and kept, so that yes and no stay balanced.
+        let words = words.unwrap_or_else(|| {
+            let thing = match yes {
+                true => self.groups[random.below(self.groups.len())].thing,
+                false => self.absent(random),
+            };
+            with_article(THINGS[thing].noun)
+        });
+        Turn::new(Skill::Exists, ask(random, &PHRASINGS, &words), yes_no(yes))
     }
 
     pub(super) fn relation(&self, random: &mut Random) -> Option<Turn> {
@@ -235,6 +235,10 @@ impl Talk<'_> {
         }
         let group = random.pick(&single);
         let object = group.members[0];
+        // What fills the frame is always in the middle; that is worth few questions.
+        if self.scene.objects.len() == 1 && self.scene.size == Size::Large && random.chance(0.7) {
+            return None;
+        }
         let (u, v) = (object.x / self.scene.width as f32 - 0.5, object.y / self.scene.height as f32 - 0.5);
         let words = if u.abs() < 0.1 && v.abs() < 0.1 {
             "in the middle"
