@@ -1,12 +1,13 @@
 //! Chat without a picture, so that the text experts learn words and the model knows what it is.
 
 use super::colour::Colour;
+use super::grammar::sentence;
 use super::random::Random;
 use super::sample::{Skill, Turn};
 use super::things::{Category, THINGS, with_article};
 
 /// What Ocelli says it is.
-pub(crate) const IDENTITY: &str = "I am Ocelli, a small model that looks at pictures.";
+const IDENTITY: &str = "I am Ocelli, a small model that looks at pictures.";
 
 /// Questions with one answer; the questions of a row mean the same.
 #[rustfmt::skip]
@@ -69,11 +70,6 @@ const OPPOSITES: &[(&str, &str)] = &[
 
 const NUMBERS: [&str; 7] = ["one", "two", "three", "four", "five", "six", "seven"];
 
-fn sentence(words: &str) -> String {
-    let mut chars = words.chars();
-    chars.next().map(|c| format!("{}{}.", c.to_uppercase(), chars.as_str())).unwrap_or_default()
-}
-
 /// One question and its answer.
 pub(crate) fn turn(random: &mut Random) -> Turn {
     let thing = &THINGS[random.below(THINGS.len())];
@@ -128,7 +124,7 @@ pub(crate) fn turn(random: &mut Random) -> Turn {
     Turn::new(Skill::Text, question, answer)
 }
 
-/// Everything small talk can say, once; for the vocabulary.
+/// Every fixed question and answer, once; for the vocabulary.
 pub(crate) fn all_text() -> impl Iterator<Item = String> {
     let fixed = FIXED.iter().flat_map(|(questions, answer)| questions.iter().chain(std::iter::once(answer)));
     fixed.map(|text| text.to_string())

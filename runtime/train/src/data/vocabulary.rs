@@ -26,7 +26,7 @@ const CONTROL_TOKENS: [&str; 10] = [
 
 /// What the chat template writes around every turn; it must be cheap in tokens.
 const TEMPLATE_WORDS: [&str; 4] = ["User: ", "Assistant: ", "Picture 1:", "User: Picture 2:"];
-/// Once a this many lines of corpus, so that the template's words become single pieces.
+/// Once every this many lines of corpus, so that the template's words become single pieces.
 const TEMPLATE_EVERY: usize = 50;
 
 /// Ids before the first merged piece: three specials, ten digits, 256 bytes.
