@@ -28,7 +28,9 @@ mod note;
 mod patchify;
 mod picture;
 mod preprocessor;
+mod resampler;
 mod resize;
+mod tower;
 pub mod video;
 
 pub use container::frame_durations;
@@ -39,4 +41,6 @@ pub use note::Note;
 pub use patchify::{FrameStack, Patches};
 pub use picture::Picture;
 pub use preprocessor::Preprocessor;
+pub use resampler::Resampler;
 pub use resize::resize_bicubic;
+pub use tower::{Tower, TowerConfig};
