@@ -11,7 +11,7 @@ from pathlib import Path
 
 import sentencepiece as spm
 from sentencepiece import sentencepiece_model_pb2 as pb
-from tokenizers import AddedToken, Tokenizer, decoders, normalizers
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers.tokenization_utils_base import generate_merges
 
@@ -141,6 +141,35 @@ def texts():
     return list(dict.fromkeys(out))
 
 
+def byte_level():
+    """A byte-level BPE as SmolLM2 has: single digits, then ByteLevel."""
+    out = OUT.parent / "tokenizer_bytes"
+    out.mkdir(parents=True, exist_ok=True)
+    tok = Tokenizer(BPE())
+    tok.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tok.decoder = decoders.ByteLevel()
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tok.train_from_iterator(corpus(random.Random(1)), trainers.BpeTrainer(
+        vocab_size=700, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    tok.save(str(out / "tokenizer.json"))
+    strings = []
+    for text in texts() + specials + [f"a{s} b" for s in specials]:
+        tok.encode_special_tokens = True
+        plain = tok.encode(text, add_special_tokens=False).ids
+        tok.encode_special_tokens = False
+        special = tok.encode(text, add_special_tokens=False).ids
+        assert tok.decode(plain, skip_special_tokens=False) == text
+        strings.append({"text": text, "ids": plain, "ids_special": special,
+                        "decode": tok.decode(special, skip_special_tokens=False),
+                        "decode_skip_special": tok.decode(special, skip_special_tokens=True)})
+    lines = ",\n".join(json.dumps(x, ensure_ascii=False) for x in strings)
+    special = {t: tok.token_to_id(t) for t in specials}
+    (out / "goldens.json").write_text(
+        f'{{"vocab_size": {tok.get_vocab_size()}, "special": {json.dumps(special)}, "strings": [\n{lines}\n]}}\n')
+    print(len(strings), "byte-level strings")
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     model = train(OUT / "tokenizer.model")
@@ -199,13 +228,15 @@ def main():
         ids = encode(text, False)
         shown = [tok.decode(ids[: i + 1], skip_special_tokens=False).rstrip("\ufffd") for i in range(len(ids))]
         streams.append({"text": text, "ids": ids, "prefixes": shown})
-    write("goldens.json", {
-        "sentencepiece_pieces": base, "vocab_size": base + len(ADDED),
-        "special": {t: tok.token_to_id(t) for t in ["<unk>", "<s>", "</s>", *CONTROL_PIECES, *ADDED]},
-        "strings": goldens, "decodes": decodes, "streams": streams})
+    special = {t: tok.token_to_id(t) for t in ["<unk>", "<s>", "</s>", *CONTROL_PIECES, *ADDED]}
+    head = json.dumps({"sentencepiece_pieces": base, "vocab_size": base + len(ADDED), "special": special})
+    lists = [f'"{name}": [\n' + ",\n".join(json.dumps(x, ensure_ascii=False) for x in items) + "\n]"
+             for name, items in (("strings", goldens), ("decodes", decodes), ("streams", streams))]
+    (OUT / "goldens.json").write_text(head[:-1] + ",\n" + ",\n".join(lists) + "}\n")
     print(len(goldens), "strings;", "left out, sentencepiece and tokenizers differ:", differ)
     print("pieces", base, model.pieces[269].piece, [p.piece for p in model.pieces[269:300]])
 
 
 if __name__ == "__main__":
     main()
+    byte_level()
