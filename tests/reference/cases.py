@@ -110,6 +110,18 @@ def text_inputs(seed, n, vocab):
     return {"input_ids": torch.from_numpy(rng.integers(0, vocab, (1, n)))}
 
 
+def given_positions():
+    """Positions by transformers' cursor rule, which is not ours here; narrow ids;
+    and a tensor nobody knows, to be ignored."""
+    inputs = vl_inputs(32, 4, ("video", 4, 2, 2), 6)
+    text = lambda start, n: [(i, i, i) for i in range(start, start + n)]
+    positions = text(0, 5) + [(5, 5, 5), (6, 5, 5)] + text(6, 7)
+    inputs["position_ids"] = torch.tensor(positions).T.contiguous()
+    inputs["input_ids"] = inputs["input_ids"].to(torch.int32)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    return inputs
+
+
 # case -> (model, inputs, which cursor rule the positions follow, what it covers)
 CASES = {
     "dense": ("dense", lambda: text_inputs(21, 24, VOCAB), "transformers",
@@ -132,6 +144,8 @@ CASES = {
                 "text only through the VL model: the text bank alone"),
     "vl_long_video": ("vl", lambda: vl_inputs(30, 4, ("video", 8, 2, 4), 7), "original",
                       "more frame pairs than rows or columns: the original cursor rule"),
+    "vl_given_positions": ("vl", given_positions, "given",
+                           "`position_ids` as an input, i32 ids, an unknown tensor"),
     "vl_untied": ("vl_untied", lambda: vl_inputs(31, 5, ("video", 2, 4, 4), 3, ("image", 4, 6), 6), "transformers",
                   "untied, no shared experts, two dense layers, no head_dim key, video before image"),
 }

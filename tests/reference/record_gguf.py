@@ -18,7 +18,7 @@ from sentencepiece import sentencepiece_model_pb2 as pb
 import capture
 from cases import text_inputs
 from checkpoints import Init, head_dim, is_moe_layer, published_config, text_weights
-from record_models import RECORDED, load_model, save, search, write_json
+from record_models import RECORDED, finite, load_model, save, search, write_json
 
 DENSE = published_config(
     "dense", vocab_size=96, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
@@ -160,7 +160,7 @@ def write(case, cfg, kind_of, covers, seed, arch, tokenizer=None):
     keep = {k: v for k, v in expected.items() if not k.startswith("hidden")}
     save(d / "input.safetensors", inputs)
     save(d / "expected.safetensors", keep)
-    write_json(d / "meta.json", {"covers": covers, "positions": "transformers", "margins": margin})
+    write_json(d / "meta.json", {"covers": covers, "positions": "transformers", "margins": finite(margin)})
     print(f"{case}: {(d / 'model.gguf').stat().st_size} bytes std={expected['logits'].std():.2f} {margin}")
 
 

@@ -21,7 +21,12 @@ MIN_GREEDY_MARGIN = 2e-2
 
 
 def write_json(path, value):
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite(margin):
+    """Models without a router have no router margin."""
+    return {k: v for k, v in margin.items() if v != float("inf")}
 
 
 def model_weights(name):
@@ -80,7 +85,7 @@ def search(cfg, model, make_inputs, positions):
         varied = len(set(expected["greedy_ids"].tolist())) >= 6
         if varied and margin["router"] >= MIN_ROUTER_MARGIN and margin["greedy"] >= MIN_GREEDY_MARGIN:
             return inputs, expected, margin
-        fresh = torch.randint(13, top, inputs["input_ids"].shape, generator=gen)
+        fresh = torch.randint(13, top, inputs["input_ids"].shape, generator=gen).to(inputs["input_ids"].dtype)
         inputs["input_ids"] = torch.where(words, fresh, inputs["input_ids"])
     raise SystemExit("no input without near ties")
 
@@ -94,7 +99,7 @@ def record(case):
     d = RECORDED / case
     shutil.rmtree(d, ignore_errors=True)
     d.mkdir(parents=True)
-    meta = {"covers": covers, "positions": positions, "margins": margin}
+    meta = {"covers": covers, "positions": positions, "margins": finite(margin)}
     owner = next(c for c, v in CASES.items() if v[0] == name)
     if owner == case:
         published = dict(cfg)

@@ -9,7 +9,7 @@ import capture
 import naming
 from cases import MODELS, vl_inputs
 from checkpoints import hf_config
-from record_models import MIN_GREEDY_MARGIN, MIN_ROUTER_MARGIN, RECORDED, bf16_bound, load_model, model_weights, save, write_json
+from record_models import MIN_GREEDY_MARGIN, MIN_ROUTER_MARGIN, RECORDED, bf16_bound, finite, load_model, model_weights, save, write_json
 
 
 def fresh(case):
@@ -74,7 +74,7 @@ def converted(case, model, stacked, inputs, covers):
     shown["input_ids"] = torch.where(kinds == 2, torch.full_like(inputs["input_ids"], hf.video_token_id), inputs["input_ids"])
     save(d / "input.safetensors", shown)
     save(d / "expected.safetensors", expected)
-    write_json(d / "meta.json", {"covers": covers, "positions": "transformers", "margins": margin,
+    write_json(d / "meta.json", {"covers": covers, "positions": "transformers", "margins": finite(margin),
                                  "bounds": bf16_bound(cfg, weights, inputs, expected, "transformers")})
     print(case, margin)
 
