@@ -1,0 +1,336 @@
+//! [`Backend`] on candle tensors: shape checks, then our kernels or the composed form.
+
+use candle_core::{Device, Tensor};
+use tensor::{Backend, Candidate, Error, Experts, Gelu, Heads, Mask, RawTensor, Result, RopePairs, Routing};
+
+use crate::{KvCache, Weight, composed, ops};
+
+/// A candle device and the form in which operations run on it.
+#[derive(Debug, Clone)]
+pub struct Candle {
+    device: Device,
+    composed: bool,
+}
+
+impl Candle {
+    /// The CPU, with our own kernels.
+    #[must_use]
+    pub fn cpu() -> Self {
+        Self { device: Device::Cpu, composed: false }
+    }
+
+    /// The CUDA device `ordinal`, with operations composed from candle's.
+    ///
+    /// # Errors
+    /// If there is no such device.
+    #[cfg(feature = "cuda")]
+    pub fn cuda(ordinal: usize) -> Result<Self> {
+        Ok(Self::composed(Device::new_cuda(ordinal).map_err(device("cuda"))?))
+    }
+
+    /// Any candle device, with operations composed from candle's. On the CPU this is a slow twin of
+    /// [`cpu`](Self::cpu) for tests.
+    #[must_use]
+    pub fn composed(device: Device) -> Self {
+        Self { device, composed: true }
+    }
+
+    /// The candle device.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// `Σ weightᵢ · −log p(targetᵢ)` over the rows of `logits`: a scalar to differentiate.
+    ///
+    /// # Errors
+    /// If there is not one target and one weight a row, or a target is not a column.
+    pub fn cross_entropy(&self, logits: &Tensor, targets: &[u32], weights: &[f32]) -> Result<Tensor> {
+        let (n, vocab) = self.shape(logits);
+        let fits = targets.len() == n && weights.len() == n && targets.iter().all(|&t| (t as usize) < vocab);
+        check("cross_entropy", fits, || {
+            format!("[{n}, {vocab}] with {} targets and {} weights", targets.len(), weights.len())
+        })?;
+        match self.composed {
+            false => ops::cross_entropy(logits, targets, weights),
+            true => composed::cross_entropy(logits, targets, weights),
+        }
+        .map_err(device("cross_entropy"))
+    }
+
+    /// The rows an operation of our kernels is to use, all below `n`.
+    fn row_list(op: &'static str, rows: &Tensor, n: usize) -> Result<Vec<u32>> {
+        let rows = rows.to_vec1::<u32>().map_err(device(op))?;
+        match rows.iter().find(|&&row| row as usize >= n) {
+            Some(row) => Err(Error::shape(op, format!("row {row} of {n}"))),
+            None => Ok(rows),
+        }
+    }
+}
+
+/// Turns candle's error into ours.
+fn device(op: &'static str) -> impl Fn(candle_core::Error) -> Error {
+    move |e| Error::Device { op, message: e.to_string() }
+}
+
+fn check(op: &'static str, fits: bool, detail: impl FnOnce() -> String) -> Result<()> {
+    if fits { Ok(()) } else { Err(Error::shape(op, detail())) }
+}
+
+fn same_shape(op: &'static str, x: &Tensor, y: &Tensor) -> Result<()> {
+    check(op, x.dims() == y.dims(), || format!("{:?} and {:?}", x.dims(), y.dims()))
+}
+
+impl Backend for Candle {
+    type Tensor = Tensor;
+    type Ids = Tensor;
+    type Weight = Weight;
+    type Cache = KvCache;
+
+    fn weight(&self, raw: RawTensor) -> Result<Weight> {
+        match self.composed {
+            false => Weight::mapped(raw),
+            true => Weight::decoded(raw, &self.device),
+        }
+    }
+
+    fn tensor(&self, rows: &[f32], cols: usize) -> Result<Tensor> {
+        check("tensor", cols > 0 && rows.len() % cols == 0, || format!("{} values in rows of {cols}", rows.len()))?;
+        Tensor::from_slice(rows, (rows.len() / cols, cols), &self.device).map_err(device("tensor"))
+    }
+
+    fn ids(&self, ids: &[u32]) -> Result<Tensor> {
+        Tensor::from_slice(ids, ids.len(), &self.device).map_err(device("ids"))
+    }
+
+    fn cache(&self, heads: Heads, capacity: usize) -> Result<KvCache> {
+        match self.composed {
+            false => Ok(KvCache::host(heads, capacity)),
+            true => KvCache::device(heads, capacity, &self.device).map_err(device("cache")),
+        }
+    }
+
+    fn cache_len(&self, cache: &KvCache) -> usize {
+        cache.n_rows()
+    }
+
+    fn truncate(&self, cache: &mut KvCache, len: usize) -> Result<()> {
+        check("truncate", len <= cache.n_rows(), || format!("{len} of {} rows", cache.n_rows()))?;
+        cache.truncate(len);
+        Ok(())
+    }
+
+    fn shape(&self, x: &Tensor) -> (usize, usize) {
+        match *x.dims() {
+            [rows, cols] => (rows, cols),
+            _ => (1, x.elem_count()),
+        }
+    }
+
+    async fn read(&self, x: &Tensor) -> Result<Vec<f32>> {
+        x.flatten_all().and_then(|x| x.to_vec1()).map_err(device("read"))
+    }
+
+    async fn read_ids(&self, ids: &Tensor) -> Result<Vec<u32>> {
+        ids.to_vec1().map_err(device("read_ids"))
+    }
+
+    async fn top_k(&self, logits: &Tensor, k: usize) -> Result<Vec<Candidate>> {
+        check("top_k", self.shape(logits).0 == 1, || format!("{} rows", self.shape(logits).0))?;
+        let logits = self.read(logits).await?;
+        let mut candidates: Vec<_> = (0..).zip(logits).map(|(id, logit)| Candidate { id, logit }).collect();
+        let order = |a: &Candidate, b: &Candidate| b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id));
+        if 0 < k && k < candidates.len() {
+            candidates.select_nth_unstable_by(k - 1, order);
+        }
+        candidates.truncate(k);
+        candidates.sort_unstable_by(order);
+        Ok(candidates)
+    }
+
+    fn argmax(&self, logits: &Tensor) -> Result<Tensor> {
+        check("argmax", self.shape(logits).1 > 0, || "rows are empty".to_owned())?;
+        match self.composed {
+            false => ops::argmax(logits),
+            true => logits.argmax(1),
+        }
+        .map_err(device("argmax"))
+    }
+
+    fn embed(&self, table: &Weight, ids: &Tensor) -> Result<Tensor> {
+        let n = table.shape().0;
+        match table {
+            Weight::Dense(w) if self.composed => w.index_select(ids, 0),
+            Weight::Dense(w) => ops::gather(w, Self::row_list("embed", ids, n)?),
+            Weight::Mapped(w) => ops::decode_rows(w, &Self::row_list("embed", ids, n)?),
+        }
+        .map_err(device("embed"))
+    }
+
+    fn gather(&self, x: &Tensor, rows: &Tensor) -> Result<Tensor> {
+        match self.composed {
+            false => ops::gather(x, Self::row_list("gather", rows, self.shape(x).0)?),
+            true => x.index_select(rows, 0),
+        }
+        .map_err(device("gather"))
+    }
+
+    fn scatter(&self, x: &Tensor, rows: &Tensor, src: &Tensor) -> Result<Tensor> {
+        let ((n, cols), (n_src, src_cols), n_rows) = (self.shape(x), self.shape(src), rows.elem_count());
+        check("scatter", n_rows == n_src && cols == src_cols, || {
+            format!("{n_src} rows of {src_cols} into rows of {cols}, {n_rows} indices")
+        })?;
+        match self.composed {
+            false => ops::scatter(x, Self::row_list("scatter", rows, n)?, src),
+            true => composed::scatter(x, rows, src),
+        }
+        .map_err(device("scatter"))
+    }
+
+    fn reshape(&self, x: &Tensor, cols: usize) -> Result<Tensor> {
+        let n = x.elem_count();
+        check("reshape", cols > 0 && n % cols == 0, || format!("{n} values in rows of {cols}"))?;
+        x.reshape((n / cols, cols)).map_err(device("reshape"))
+    }
+
+    fn add(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+        same_shape("add", x, y)?;
+        match self.composed {
+            false => ops::add(x, y),
+            true => x.add(y),
+        }
+        .map_err(device("add"))
+    }
+
+    fn linear(&self, x: &Tensor, w: &Weight, bias: Option<&Weight>) -> Result<Tensor> {
+        let ((_, cols), (rows, inputs)) = (self.shape(x), w.shape());
+        check("linear", cols == inputs, || format!("rows of {cols} through a weight [{rows}, {inputs}]"))?;
+        let bias = bias.map(|bias| bias.vector("linear", rows)).transpose()?;
+        match w {
+            Weight::Dense(w) if self.composed => composed::linear(x, w, bias.as_ref()),
+            Weight::Dense(w) => ops::linear(x, w, bias.as_ref()),
+            Weight::Mapped(w) => ops::linear_stored(x, w, bias.as_ref()),
+        }
+        .map_err(device("linear"))
+    }
+
+    fn rms_norm(&self, x: &Tensor, w: &Weight, eps: f32) -> Result<Tensor> {
+        let w = w.vector("rms_norm", self.shape(x).1)?;
+        match self.composed {
+            false => ops::rms_norm(x, &w, eps),
+            true => composed::rms_norm(x, &w, eps),
+        }
+        .map_err(device("rms_norm"))
+    }
+
+    fn layer_norm(&self, x: &Tensor, w: &Weight, bias: &Weight, eps: f32) -> Result<Tensor> {
+        let cols = self.shape(x).1;
+        let (w, bias) = (w.vector("layer_norm", cols)?, bias.vector("layer_norm", cols)?);
+        match self.composed {
+            false => ops::layer_norm(x, &w, &bias, eps),
+            true => composed::layer_norm(x, &w, &bias, eps),
+        }
+        .map_err(device("layer_norm"))
+    }
+
+    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+        same_shape("swiglu", gate, up)?;
+        match self.composed {
+            false => ops::swiglu(gate, up),
+            true => composed::swiglu(gate, up),
+        }
+        .map_err(device("swiglu"))
+    }
+
+    fn gelu(&self, x: &Tensor, kind: Gelu) -> Result<Tensor> {
+        match self.composed {
+            false => ops::gelu(x, kind),
+            true => composed::gelu(x, kind),
+        }
+        .map_err(device("gelu"))
+    }
+
+    fn gpas(&self, x: &Tensor, gpas_gate: &Weight) -> Result<Tensor> {
+        let gpas_gate = gpas_gate.vector("gpas", 1)?;
+        match self.composed {
+            false => ops::gpas(x, &gpas_gate),
+            true => composed::gpas(x, &gpas_gate),
+        }
+        .map_err(device("gpas"))
+    }
+
+    fn rope(&self, x: &Tensor, cos_sin: &Tensor, pairs: RopePairs) -> Result<Tensor> {
+        let ((n, cols), (n_angles, head_dim)) = (self.shape(x), self.shape(cos_sin));
+        let fits = n == n_angles && head_dim > 0 && head_dim % 2 == 0 && cols % head_dim == 0;
+        check("rope", fits, || format!("[{n}, {cols}] by angles [{n_angles}, {head_dim}]"))?;
+        match self.composed {
+            false => ops::rope(x, cos_sin, pairs),
+            true => composed::rope(x, cos_sin, pairs),
+        }
+        .map_err(device("rope"))
+    }
+
+    fn attention(
+        &self,
+        [q, k, v]: [&Tensor; 3],
+        heads: Heads,
+        mask: &Mask<'_>,
+        cache: Option<&mut KvCache>,
+    ) -> Result<Tensor> {
+        let ([n, q_cols], kv_shape) = ([q.dims()[0], self.shape(q).1], [q.dims()[0], heads.kv_width()]);
+        let fits = q_cols == heads.q_width() && k.dims() == kv_shape && v.dims() == kv_shape;
+        check("attention", fits, || format!("q {:?}, k {:?}, v {:?} for {heads:?}", q.dims(), k.dims(), v.dims()))?;
+        if let Mask::Segments { cu_seqlens, .. } = mask {
+            let covers = cu_seqlens.first() == Some(&0)
+                && cu_seqlens.last().is_some_and(|&end| end as usize == n)
+                && cu_seqlens.is_sorted();
+            check("attention", covers && cache.is_none(), || {
+                format!("segments {cu_seqlens:?} over {n} rows, cached: {}", cache.is_some())
+            })?;
+        }
+        if let Some(cache) = &cache {
+            check("attention", cache.heads == heads, || format!("{heads:?} with a cache of {:?}", cache.heads))?;
+        }
+        match (self.composed, cache) {
+            (false, None) => ops::attend([q, k, v], heads, mask),
+            (false, Some(cache)) => ops::attend_cached([q, k, v], heads, cache),
+            (true, cache) => composed::attention([q, k, v], heads, mask, cache),
+        }
+        .map_err(device("attention"))
+    }
+
+    fn route(
+        &self,
+        router_logits: &Tensor,
+        bias: Option<&Weight>,
+        top_k: usize,
+        norm_min: f32,
+    ) -> Result<Routing<Self>> {
+        let n_experts = self.shape(router_logits).1;
+        check("route", top_k > 0 && top_k <= n_experts, || format!("{top_k} of {n_experts} experts"))?;
+        let bias = bias.map(|bias| bias.vector("route", n_experts)).transpose()?;
+        let (expert_ids, weights) = match self.composed {
+            false => ops::route(router_logits, bias.as_ref(), top_k, norm_min),
+            true => composed::route(router_logits, bias.as_ref(), top_k, norm_min),
+        }
+        .map_err(device("route"))?;
+        Ok(Routing { expert_ids: self.ids(&expert_ids)?, weights, top_k })
+    }
+
+    fn expert_mlp(&self, x: &Tensor, routing: &Routing<Self>, experts: &Experts<Self>) -> Result<Tensor> {
+        let expert_ids = Self::row_list("expert_mlp", &routing.expert_ids, experts.gate_proj.len())?;
+        let fits = expert_ids.len() == self.shape(x).0 * routing.top_k;
+        check("expert_mlp", fits, || {
+            format!("{} choices for {} rows of {}", expert_ids.len(), self.shape(x).0, routing.top_k)
+        })?;
+        let projections = [&experts.gate_proj, &experts.up_proj, &experts.down_proj];
+        let mut parameters = projections.into_iter().flatten();
+        let train = x.track_op() || routing.weights.track_op() || parameters.any(Weight::tracks_gradient);
+        match (self.composed, train) {
+            (true, _) => composed::expert_mlp(x, &expert_ids, &routing.weights, experts),
+            (false, true) => ops::expert_mlp_with_gradient(x, &expert_ids, &routing.weights, experts),
+            (false, false) => ops::expert_mlp(x, &expert_ids, &routing.weights, experts),
+        }
+        .map_err(device("expert_mlp"))
+    }
+}

@@ -1,0 +1,17 @@
+//! Kernels over plain slices, below the custom operations.
+//!
+//! Work is cut into chunks of a fixed size and partial sums are added in order, so results do not
+//! depend on the number of threads.
+
+pub(crate) mod attention;
+pub(crate) mod cross_entropy;
+pub(crate) mod exp;
+pub(crate) mod experts;
+pub(crate) mod gemm;
+pub(crate) mod linear;
+pub(crate) mod norm;
+pub(crate) mod pointwise;
+pub(crate) mod rope;
+pub(crate) mod route;
+pub(crate) mod rows;
+pub(crate) mod simd;

@@ -1,0 +1,145 @@
+//! `x · wᵀ + bias` for weights in any storage, computed exactly from the stored values.
+
+use rayon::prelude::*;
+use tensor::{DType, RawTensor};
+
+use super::gemm::{Threads, Tiles, TileMut, View, matmul, matmul_tile};
+use super::simd::dot;
+
+/// Up to this many input rows a product is bound by reading the weight: row by row is best.
+const DOT_ROWS: usize = 4;
+/// Weight values a task reads at least when it goes row by row.
+const DOT_VALUES: usize = 1 << 14;
+/// Weight values decoded for one matrix product: they stay in the second-level cache.
+const TILE_VALUES: usize = 1 << 18;
+
+/// `x` `[n, cols]` through a dense weight `[rows, cols]` → `[n, rows]`.
+pub(crate) fn dense(x: &[f32], w: &[f32], bias: Option<&[f32]>, cols: usize, threads: Threads) -> Vec<f32> {
+    let (n, rows) = (x.len() / cols, w.len() / cols);
+    let mut y = start(n, rows, bias);
+    if n <= DOT_ROWS {
+        by_rows(&mut y, x, cols, threads, |range, tile| {
+            for (j, w) in w[range.start * cols..range.end * cols].chunks_exact(cols).enumerate() {
+                add_dots(tile, j, x, w);
+            }
+        });
+    } else {
+        matmul(&mut y, View::new(x, n, cols), View::new(w, rows, cols).t(), bias.is_some(), threads);
+    }
+    y
+}
+
+/// `x` `[n, cols]` through a stored weight `[rows, cols]` → `[n, rows]`, decoding a tile at a time.
+pub(crate) fn stored(x: &[f32], w: &RawTensor, bias: Option<&[f32]>, threads: Threads) -> Vec<f32> {
+    let (rows, cols) = (w.rows(), w.cols());
+    if let Some(values) = as_f32(w) {
+        return dense(x, values, bias, cols, threads);
+    }
+    let n = x.len() / cols;
+    let mut y = start(n, rows, bias);
+    if n <= DOT_ROWS {
+        by_rows(&mut y, x, cols, threads, |range, tile| {
+            let mut row = vec![0.0; cols];
+            for (j, i) in range.enumerate() {
+                decode(w, i..i + 1, &mut row);
+                add_dots(tile, j, x, &row);
+            }
+        });
+    } else {
+        let tile_rows = (TILE_VALUES / cols).clamp(16, rows.div_ceil(4).max(16));
+        by_columns(&mut y, rows, tile_rows, threads, |range, tile| {
+            let mut values = vec![0.0; range.len() * cols];
+            decode(w, range.clone(), &mut values);
+            let w = View::new(&values, range.len(), cols);
+            matmul_tile(tile, View::new(x, n, cols), w.t(), bias.is_some(), Threads::One);
+        });
+    }
+    y
+}
+
+/// Gradient of the input: `grad` `[n, rows]` through `w` `[rows, cols]` → `[n, cols]`.
+pub(crate) fn input_gradient(grad: &[f32], w: &[f32], rows: usize, threads: Threads) -> Vec<f32> {
+    let (n, cols) = (grad.len() / rows, w.len() / rows);
+    let mut dx = vec![0.0; n * cols];
+    matmul(&mut dx, View::new(grad, n, rows), View::new(w, rows, cols), false, threads);
+    dx
+}
+
+/// Gradient of the weight: `gradᵀ · x`, `[rows, cols]`.
+pub(crate) fn weight_gradient(grad: &[f32], x: &[f32], rows: usize, cols: usize, threads: Threads) -> Vec<f32> {
+    let n = x.len() / cols;
+    let mut dw = vec![0.0; rows * cols];
+    matmul(&mut dw, View::new(grad, n, rows).t(), View::new(x, n, cols), false, threads);
+    dw
+}
+
+/// Decodes `rows` of a weight whose sizes were checked when it was taken over.
+pub(crate) fn decode(w: &RawTensor, rows: std::ops::Range<usize>, out: &mut [f32]) {
+    let row_bytes = w.bytes.len() / w.rows();
+    let bytes = &w.bytes.as_ref()[rows.start * row_bytes..rows.end * row_bytes];
+    w.dtype.dequantize(bytes, out).expect("sizes were checked when the weight was taken over");
+}
+
+/// The values of an `f32` weight where they lie, if the file happens to align them.
+fn as_f32(w: &RawTensor) -> Option<&[f32]> {
+    if w.dtype != DType::F32 || cfg!(target_endian = "big") {
+        return None;
+    }
+    // SAFETY: every bit pattern is an `f32`; alignment is what `align_to` takes care of.
+    #[expect(unsafe_code, reason = "reads mapped bytes as floats without a copy")]
+    let (before, values, after) = unsafe { w.bytes.as_ref().align_to::<f32>() };
+    (before.is_empty() && after.is_empty()).then_some(values)
+}
+
+/// The output before the product is added: the bias in every row, or zeros.
+fn start(n: usize, rows: usize, bias: Option<&[f32]>) -> Vec<f32> {
+    match bias {
+        Some(bias) => bias.repeat(n),
+        None => vec![0.0; n * rows],
+    }
+}
+
+/// Adds the product of every row of `x` with one weight row to column `j`.
+fn add_dots(tile: &mut TileMut<'_>, j: usize, x: &[f32], w: &[f32]) {
+    for (i, x) in x.chunks_exact(w.len()).enumerate() {
+        tile.row(i)[j] += dot(x, w);
+    }
+}
+
+/// Shares weight rows out for a product that goes row by row.
+fn by_rows(
+    y: &mut [f32],
+    x: &[f32],
+    cols: usize,
+    threads: Threads,
+    f: impl Fn(std::ops::Range<usize>, &mut TileMut<'_>) + Sync,
+) {
+    let n = x.len() / cols;
+    if n > 0 {
+        by_columns(y, y.len() / n, DOT_VALUES.div_ceil(cols), threads, f);
+    }
+}
+
+/// Calls `f` with ranges of weight rows and the columns of `y` they fill.
+fn by_columns(
+    y: &mut [f32],
+    rows: usize,
+    tile_rows: usize,
+    threads: Threads,
+    f: impl Fn(std::ops::Range<usize>, &mut TileMut<'_>) + Sync,
+) {
+    let n = y.len() / rows.max(1);
+    let tiles = Tiles::new(y, rows);
+    let run = |t: usize| {
+        let range = t * tile_rows..((t + 1) * tile_rows).min(rows);
+        // SAFETY: the ranges of different `t` do not overlap.
+        #[expect(unsafe_code, reason = "threads write disjoint columns")]
+        let mut tile = unsafe { tiles.tile(0..n, range.clone()) };
+        f(range, &mut tile);
+    };
+    let n_tiles = rows.div_ceil(tile_rows);
+    match threads {
+        Threads::All if n_tiles > 1 => (0..n_tiles).into_par_iter().for_each(run),
+        _ => (0..n_tiles).for_each(run),
+    }
+}

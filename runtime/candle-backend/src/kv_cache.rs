@@ -1,0 +1,76 @@
+//! Keys and values of one layer.
+
+use candle_core::{Device, Result, Tensor, bail};
+use tensor::Heads;
+
+/// Keys and values of one layer, one row a token. Appending writes in place.
+pub struct KvCache {
+    pub(crate) heads: Heads,
+    rows: Rows,
+}
+
+enum Rows {
+    Host { k: Vec<f32>, v: Vec<f32> },
+    Device { k: Tensor, v: Tensor, len: usize },
+}
+
+impl KvCache {
+    /// An empty cache in host memory.
+    pub(crate) fn host(heads: Heads, capacity: usize) -> Self {
+        let values = || Vec::with_capacity(capacity * heads.kv_width());
+        Self { heads, rows: Rows::Host { k: values(), v: values() } }
+    }
+
+    /// An empty cache on `device`.
+    pub(crate) fn device(heads: Heads, capacity: usize, device: &Device) -> Result<Self> {
+        let zeros = || Tensor::zeros((capacity.max(1), heads.kv_width()), candle_core::DType::F32, device);
+        Ok(Self { heads, rows: Rows::Device { k: zeros()?, v: zeros()?, len: 0 } })
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
+        match &self.rows {
+            Rows::Host { k, .. } => k.len() / self.heads.kv_width(),
+            Rows::Device { len, .. } => *len,
+        }
+    }
+
+    /// Forgets all rows from `n_rows` on.
+    pub(crate) fn truncate(&mut self, n_rows: usize) {
+        match &mut self.rows {
+            Rows::Host { k, v } => {
+                k.truncate(n_rows * self.heads.kv_width());
+                v.truncate(n_rows * self.heads.kv_width());
+            }
+            Rows::Device { len, .. } => *len = n_rows.min(*len),
+        }
+    }
+
+    /// Appends rows to a host cache; returns all of its keys and values.
+    pub(crate) fn append_host(&mut self, new_k: &[f32], new_v: &[f32]) -> Result<(&[f32], &[f32])> {
+        match &mut self.rows {
+            Rows::Host { k, v } => {
+                k.extend_from_slice(new_k);
+                v.extend_from_slice(new_v);
+                Ok((k, v))
+            }
+            Rows::Device { .. } => bail!("the cache is not in host memory"),
+        }
+    }
+
+    /// Appends rows to a device cache; returns all of its keys and values.
+    pub(crate) fn append_device(&mut self, new_k: &Tensor, new_v: &Tensor) -> Result<(Tensor, Tensor)> {
+        let Rows::Device { k, v, len } = &mut self.rows else { bail!("the cache is in host memory") };
+        let (start, end) = (*len, *len + new_k.dims()[0]);
+        for (all, new) in [(&mut *k, new_k), (&mut *v, new_v)] {
+            if end > all.dims()[0] {
+                let spare = all.narrow(0, 0, 1)?.zeros_like()?.repeat((2 * end - all.dims()[0], 1))?;
+                *all = Tensor::cat(&[&*all, &spare], 0)?;
+            }
+            all.slice_set(&new.detach(), 0, start)?;
+        }
+        *len = end;
+        Ok((k.narrow(0, 0, end)?, v.narrow(0, 0, end)?))
+    }
+}

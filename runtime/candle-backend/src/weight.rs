@@ -1,0 +1,71 @@
+//! Parameters: dense tensors, or stored bytes that are computed on where they lie.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use tensor::{Error, RawTensor, Result};
+
+/// A parameter.
+#[derive(Debug, Clone)]
+pub enum Weight {
+    /// `f32` values; a variable when training.
+    Dense(Tensor),
+    /// Bytes as they lie in their file, decoded on the fly. CPU only, without gradient.
+    Mapped(Arc<RawTensor>),
+}
+
+impl Weight {
+    /// A parameter from a dense `f32` tensor, such as that of a variable.
+    #[must_use]
+    pub fn from_tensor(tensor: Tensor) -> Self {
+        Self::Dense(tensor)
+    }
+
+    /// Takes over a stored parameter: vectors are decoded, matrices shared.
+    pub(crate) fn mapped(raw: RawTensor) -> Result<Self> {
+        if raw.rows() <= 1 || raw.cols() == 0 {
+            return Self::decoded(raw, &Device::Cpu);
+        }
+        if raw.dtype.n_bytes(&raw.shape) != Some(raw.bytes.len()) {
+            return Err(Error::DType {
+                name: raw.name,
+                dtype: raw.dtype,
+                context: "does not fill the rows its shape names",
+            });
+        }
+        Ok(Self::Mapped(Arc::new(raw)))
+    }
+
+    /// Decodes a stored parameter onto `device`.
+    pub(crate) fn decoded(raw: RawTensor, device: &Device) -> Result<Self> {
+        let tensor = Tensor::from_vec(raw.to_f32()?, raw.shape.as_slice(), device);
+        Ok(Self::Dense(tensor.map_err(|e| Error::Device { op: "weight", message: e.to_string() })?))
+    }
+
+    /// Rows and columns; all dimensions but the last are rows.
+    pub(crate) fn shape(&self) -> (usize, usize) {
+        match self {
+            Self::Dense(w) => {
+                let cols = w.dims().last().copied().unwrap_or(1);
+                (w.elem_count() / cols.max(1), cols)
+            }
+            Self::Mapped(raw) => (raw.rows(), raw.cols()),
+        }
+    }
+
+    /// Whether a gradient is wanted.
+    pub(crate) fn tracks_gradient(&self) -> bool {
+        matches!(self, Self::Dense(w) if w.track_op())
+    }
+
+    /// The values as a vector of `len`: a gain, a bias.
+    pub(crate) fn vector(&self, op: &'static str, len: usize) -> Result<Tensor> {
+        let (rows, cols) = self.shape();
+        match self {
+            Self::Dense(w) if rows * cols == len => {
+                w.flatten_all().map_err(|e| Error::Device { op, message: e.to_string() })
+            }
+            _ => Err(Error::shape(op, format!("a weight [{rows}, {cols}] for rows of {len}"))),
+        }
+    }
+}
