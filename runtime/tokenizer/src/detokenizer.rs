@@ -1,0 +1,66 @@
+//! Ids to text, one at a time.
+
+use crate::Tokenizer;
+
+/// Decodes a stream of ids; what it returns, joined, is what [`Tokenizer::decode`] returns.
+#[derive(Clone, Debug)]
+pub struct Detokenizer {
+    tokenizer: Tokenizer,
+    skip_special: bool,
+    /// Bytes that may still become a character; after each `push` at most three.
+    pending: Vec<u8>,
+    strip_space: bool,
+}
+
+impl Detokenizer {
+    pub(crate) fn new(tokenizer: Tokenizer, skip_special: bool) -> Self {
+        let strip_space = tokenizer.vocabulary().strips_space();
+        Self { tokenizer, skip_special, pending: Vec::new(), strip_space }
+    }
+
+    /// Takes one id and returns the text that is complete with it, which may be empty.
+    ///
+    /// A character is held back until its last byte is there.
+    pub fn push(&mut self, id: u32) -> String {
+        let mut text = String::new();
+        self.push_into(id, &mut text);
+        text
+    }
+
+    pub(crate) fn push_into(&mut self, id: u32, text: &mut String) {
+        self.tokenizer.vocabulary().spell(id, self.skip_special, &mut self.pending);
+        if self.strip_space && !self.pending.is_empty() {
+            self.strip_space = false;
+            if self.pending[0] == b' ' {
+                self.pending.remove(0);
+            }
+        }
+        let mut done = 0;
+        loop {
+            match std::str::from_utf8(&self.pending[done..]) {
+                Ok(rest) => {
+                    text.push_str(rest);
+                    self.pending.clear();
+                    return;
+                }
+                Err(error) => {
+                    let valid = done + error.valid_up_to();
+                    text.push_str(&String::from_utf8_lossy(&self.pending[done..valid]));
+                    let Some(invalid) = error.error_len() else {
+                        self.pending.drain(..valid);
+                        return;
+                    };
+                    text.push(char::REPLACEMENT_CHARACTER);
+                    done = valid + invalid;
+                }
+            }
+        }
+    }
+
+    /// Ends the stream: an unfinished character becomes U+FFFD.
+    pub fn finish(&mut self) -> String {
+        let rest = String::from_utf8_lossy(&self.pending).into_owned();
+        self.pending.clear();
+        rest
+    }
+}
