@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 mod blocks;
@@ -111,11 +112,7 @@ impl DType {
                     *y = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
                 }
             }
-            Self::F16 => {
-                for (y, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-                    *y = f16::from_le_bytes([b[0], b[1]]).to_f32();
-                }
-            }
+            Self::F16 => f16_to_f32(bytes, out),
             Self::BF16 => {
                 for (y, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
                     *y = bf16::from_le_bytes([b[0], b[1]]).to_f32();
@@ -130,5 +127,23 @@ impl DType {
 impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+/// The `f16` factor of a block.
+fn f16_scale(low: u8, high: u8) -> f32 {
+    f16::from_le_bytes([low, high]).to_f32()
+}
+
+/// Converts runs through a small buffer, because `half` uses the processor's instruction on slices only.
+fn f16_to_f32(bytes: &[u8], out: &mut [f32]) {
+    const RUN: usize = 64;
+    let mut halves = [f16::ZERO; RUN];
+    for (y, bytes) in out.chunks_mut(RUN).zip(bytes.chunks(2 * RUN)) {
+        let halves = &mut halves[..y.len()];
+        for (half, b) in halves.iter_mut().zip(bytes.chunks_exact(2)) {
+            *half = f16::from_le_bytes([b[0], b[1]]);
+        }
+        halves.convert_to_f32_slice(y);
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn expert_mlp(x: &Tensor, expert_ids: &[u32], weights: &Tensor, exper
 
 fn linear_of(x: &[f32], w: &Weight) -> Result<Vec<f32>> {
     Ok(match w {
-        Weight::Dense(w) => linear::dense(x, &*values(w)?, None, w.dims2()?.1, Threads::All),
+        Weight::Dense(w) => linear::dense(x, &values(w)?, None, w.dims2()?.1, Threads::All),
         Weight::Mapped(w) => linear::stored(x, w, None, Threads::All),
     })
 }
@@ -88,7 +88,7 @@ impl CustomOp2 for GroupedLinear {
         let (grad, (all_rows, cols)) = (grad.contiguous()?, w.dims2()?);
         let rows = all_rows / self.groups.n_experts();
         let [dx, dw] =
-            kernel::linear_backward(&*values(x)?, &*values(w)?, &*values(&grad)?, rows, cols, &self.groups);
+            kernel::linear_backward(&values(x)?, &values(w)?, &values(&grad)?, rows, cols, &self.groups);
         Ok((Some(tensor_like(dx, x)?), Some(tensor_like(dw, w)?)))
     }
 }
@@ -110,7 +110,7 @@ impl CustomOp2 for Combine {
 
     fn bwd(&self, y: &Tensor, w: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (grad, cols) = (grad.contiguous()?, y.dims()[1]);
-        let [dy, dw] = kernel::combine_backward(&*values(y)?, &*values(w)?, &*values(&grad)?, cols, &self.groups);
+        let [dy, dw] = kernel::combine_backward(&values(y)?, &values(w)?, &values(&grad)?, cols, &self.groups);
         Ok((Some(tensor_like(dy, y)?), Some(tensor_like(dw, w)?)))
     }
 }

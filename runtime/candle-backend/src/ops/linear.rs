@@ -30,8 +30,8 @@ impl Linear {
     fn gradients(x: &Tensor, w: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (rows, cols) = w.dims2()?;
         let grad = values(grad)?;
-        let dx = || tensor_like(kernel::input_gradient(&grad, &*values(w)?, rows, Threads::All), x);
-        let dw = || tensor_like(kernel::weight_gradient(&grad, &*values(x)?, rows, cols, Threads::All), w);
+        let dx = || tensor_like(kernel::input_gradient(&grad, &values(w)?, rows, Threads::All), x);
+        let dw = || tensor_like(kernel::weight_gradient(&grad, &values(x)?, rows, cols, Threads::All), w);
         Ok((x.track_op().then(dx).transpose()?, w.track_op().then(dw).transpose()?))
     }
 }
@@ -80,7 +80,7 @@ impl CustomOp3 for Linear {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
         let (dx, dw) = Self::gradients(x, w, &grad)?;
-        let db = || tensor_like(rows::column_sums(&*values(&grad)?, w.dims()[0]), bias);
+        let db = || tensor_like(rows::column_sums(&values(&grad)?, w.dims()[0]), bias);
         Ok((dx, dw, bias.track_op().then(db).transpose()?))
     }
 }

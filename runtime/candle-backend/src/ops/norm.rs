@@ -30,7 +30,7 @@ impl CustomOp2 for RmsNorm {
 
     fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let [dx, dw] = kernel::rms_backward(&*values(x)?, &*values(w)?, &*values(&grad)?, self.eps);
+        let [dx, dw] = kernel::rms_backward(&values(x)?, &values(w)?, &values(&grad)?, self.eps);
         Ok((Some(tensor_like(dx, x)?), Some(tensor_like(dw, w)?)))
     }
 }
@@ -65,7 +65,7 @@ impl CustomOp3 for LayerNorm {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let [dx, dw, db] = kernel::layer_backward(&*values(x)?, &*values(w)?, &*values(&grad)?, self.eps);
+        let [dx, dw, db] = kernel::layer_backward(&values(x)?, &values(w)?, &values(&grad)?, self.eps);
         Ok((Some(tensor_like(dx, x)?), Some(tensor_like(dw, w)?), Some(tensor_like(db, bias)?)))
     }
 }

@@ -55,7 +55,7 @@ impl CustomOp2 for SwiGlu {
 
     fn bwd(&self, gate: &Tensor, up: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let [d_gate, d_up] = kernel::swiglu_backward(&*values(gate)?, &*values(up)?, &*values(&grad)?);
+        let [d_gate, d_up] = kernel::swiglu_backward(&values(gate)?, &values(up)?, &values(&grad)?);
         Ok((Some(tensor_like(d_gate, gate)?), Some(tensor_like(d_up, up)?)))
     }
 }
@@ -75,7 +75,7 @@ impl CustomOp1 for GeluOp {
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let grad = grad.contiguous()?;
-        Ok(Some(tensor_like(kernel::gelu_backward(&*values(x)?, &*values(&grad)?, self.kind), x)?))
+        Ok(Some(tensor_like(kernel::gelu_backward(&values(x)?, &values(&grad)?, self.kind), x)?))
     }
 }
 
@@ -105,7 +105,7 @@ impl CustomOp2 for Gpas {
         let slope = Self::silu(values(a)?[0]).1;
         let da = || {
             let grad = grad.contiguous()?;
-            let along = kernel::dot(&*values(&grad)?, &*values(x)?);
+            let along = kernel::dot(&values(&grad)?, &values(x)?);
             tensor_like(vec![-slope * along], a)
         };
         Ok((Some(grad.clone()), a.track_op().then(da).transpose()?))

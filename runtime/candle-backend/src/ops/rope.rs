@@ -27,7 +27,7 @@ impl CustomOp2 for Rope {
 
     fn bwd(&self, x: &Tensor, angles: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (grad, (cols, head_dim)) = (grad.contiguous()?, (x.dims()[1], angles.dims()[1]));
-        let dx = kernel::rotate(&*values(&grad)?, cols, &*values(angles)?, head_dim, self.pairs, -1.0);
+        let dx = kernel::rotate(&values(&grad)?, cols, &values(angles)?, head_dim, self.pairs, -1.0);
         Ok((Some(tensor_like(dx, x)?), None))
     }
 }
