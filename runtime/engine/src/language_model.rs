@@ -1,0 +1,90 @@
+//! What everything above the backends sees of a model.
+
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use model::config::Config;
+use tensor::Candidate;
+
+use crate::Result;
+
+/// A future that stays on its thread: a WebGPU device is not `Send`.
+pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// A picture or a video, ready for the vision tower.
+#[derive(Debug, Clone)]
+pub struct Visual {
+    /// `[n_patches, channels * patch_size²]`, in merge-block order.
+    pub patches: Arc<[f32]>,
+    /// Frames, patch rows, patch columns.
+    pub grid_thw: [u32; 3],
+    /// Whether its placeholders stand between video delimiters.
+    pub is_video: bool,
+    /// Equal for equal patches; a cached prefix is reused only if the digests of its pictures agree.
+    pub digest: u64,
+}
+
+/// A prompt as the model takes it.
+#[derive(Debug, Clone, Default)]
+pub struct ModelInput {
+    /// The tokens; each visual has as many placeholders as it has merged patches.
+    pub token_ids: Vec<u32>,
+    /// Pictures and videos in the order of their placeholders.
+    pub visuals: Vec<Visual>,
+    /// `(time, height, width)` of each token, if not the model's own rule.
+    /// Decoding goes on at the largest of them plus one.
+    pub position_ids: Option<Vec<[u32; 3]>>,
+}
+
+/// Bytes a model holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Weights that lie in a mapped file or a shared buffer, and are read in place.
+    pub weights_mapped: u64,
+    /// Weights that the backend made its own copy of.
+    pub weights_owned: u64,
+    /// Keys and values of all cached tokens.
+    pub kv_cache: u64,
+}
+
+/// A language model with its cache: token ids in, the best next tokens out.
+pub trait LanguageModel {
+    /// Sizes and special tokens.
+    fn config(&self) -> &Config;
+
+    /// Number of tokens whose keys and values are cached.
+    fn context_len(&self) -> usize;
+
+    /// Forgets all tokens from `len` on, which may be inside a picture.
+    ///
+    /// # Errors
+    /// If fewer tokens are cached.
+    fn truncate(&mut self, len: usize) -> Result<()>;
+
+    /// Appends the tokens of `input` from [`context_len`](Self::context_len) on, at most `chunk` at a
+    /// time; those before are cached already, and the caller vouches that they are equal.
+    ///
+    /// `progress` is told how many of the new tokens are done, and of how many, after each chunk.
+    /// Returns the `k` best candidates for the token after the last one, best first; all of them if `k` is
+    /// the size of the vocabulary or more.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`](crate::Error::Prompt) if placeholders and visuals do not agree or nothing is new;
+    /// [`Error::Cancelled`](crate::Error::Cancelled) if `progress` breaks. Finished chunks stay cached.
+    fn prefill<'a>(
+        &'a mut self,
+        input: &'a ModelInput,
+        chunk: usize,
+        k: usize,
+        progress: &'a mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> LocalFuture<'a, Result<Vec<Candidate>>>;
+
+    /// Appends one generated token, which counts as text whatever its id.
+    /// Returns the `k` best candidates for the one after it, best first.
+    fn decode(&mut self, token: u32, k: usize) -> LocalFuture<'_, Result<Vec<Candidate>>>;
+
+    /// Bytes held now.
+    fn bytes_resident(&self) -> Memory;
+}
