@@ -95,11 +95,18 @@ pub trait Backend: Sized + 'static {
     /// `x + y`.
     fn add(&self, x: &Self::Tensor, y: &Self::Tensor) -> Result<Self::Tensor>;
     /// `x · wᵀ + bias`: `w` is `[out, in]`, `bias` is `[out]`.
-    fn linear(&self, x: &Self::Tensor, w: &Self::Weight, bias: Option<&Self::Weight>) -> Result<Self::Tensor>;
+    fn linear(&self, x: &Self::Tensor, w: &Self::Weight, bias: Option<&Self::Weight>)
+    -> Result<Self::Tensor>;
     /// `w · x / sqrt(mean(x²) + eps)` a row; `w` is `[d]`.
     fn rms_norm(&self, x: &Self::Tensor, w: &Self::Weight, eps: f32) -> Result<Self::Tensor>;
     /// `w · (x − mean) / sqrt(var + eps) + bias` a row; `w` and `bias` are `[d]`.
-    fn layer_norm(&self, x: &Self::Tensor, w: &Self::Weight, bias: &Self::Weight, eps: f32) -> Result<Self::Tensor>;
+    fn layer_norm(
+        &self,
+        x: &Self::Tensor,
+        w: &Self::Weight,
+        bias: &Self::Weight,
+        eps: f32,
+    ) -> Result<Self::Tensor>;
     /// `silu(gate) ⊙ up`.
     fn swiglu(&self, gate: &Self::Tensor, up: &Self::Tensor) -> Result<Self::Tensor>;
     /// The Gaussian error linear unit of `kind`.
@@ -134,7 +141,12 @@ pub trait Backend: Sized + 'static {
         norm_min: f32,
     ) -> Result<Routing<Self>>;
     /// `Σ weightₑ · down(silu(gate(x)) ⊙ up(x))` over the chosen experts of each row.
-    fn expert_mlp(&self, x: &Self::Tensor, routing: &Routing<Self>, experts: &Experts<Self>) -> Result<Self::Tensor>;
+    fn expert_mlp(
+        &self,
+        x: &Self::Tensor,
+        routing: &Routing<Self>,
+        experts: &Experts<Self>,
+    ) -> Result<Self::Tensor>;
 
     /// [`linear`](Self::linear) of one input with several weights. Backends may fuse.
     fn linears<const N: usize>(

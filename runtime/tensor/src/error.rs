@@ -47,6 +47,14 @@ pub enum Error {
         /// Why that is a problem.
         context: &'static str,
     },
+    /// A tensor is of a type that holds no weights, or that this program does not know.
+    #[error("tensor `{name}` is stored as {dtype}, which is no type of weights that this program knows")]
+    UnknownType {
+        /// Name in the file.
+        name: String,
+        /// The type, as the file format calls it.
+        dtype: String,
+    },
     /// A weight file is damaged or is not what it claims to be.
     #[error("{format} file is not valid: {detail}")]
     Format {

@@ -134,7 +134,10 @@ impl RawTensor {
             .then(|| self.bytes.slice(range.start * row_bytes..range.end * row_bytes))
             .flatten()
             .ok_or_else(|| {
-                Error::shape("slice rows", format!("`{}` has {} rows, asked for {range:?}", self.name, self.rows()))
+                Error::shape(
+                    "slice rows",
+                    format!("`{}` has {} rows, asked for {range:?}", self.name, self.rows()),
+                )
             })?;
         Ok(Self { name: self.name.clone(), dtype: self.dtype, shape: vec![range.len(), cols], bytes })
     }

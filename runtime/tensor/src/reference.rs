@@ -5,9 +5,7 @@
 
 use std::ops::Range;
 
-use crate::{
-    Backend, Candidate, Error, Experts, Gelu, Heads, Mask, RawTensor, Result, RopePairs, Routing,
-};
+use crate::{Backend, Candidate, Error, Experts, Gelu, Heads, Mask, RawTensor, Result, RopePairs, Routing};
 
 /// The plain-loop backend.
 #[derive(Debug, Clone, Copy, Default)]
@@ -91,7 +89,9 @@ fn same_shape(op: &'static str, x: &Matrix, y: &Matrix) -> Result<()> {
 }
 
 fn vector<'w>(op: &'static str, w: &'w ReferenceWeight, len: usize) -> Result<&'w [f32]> {
-    check(op, w.matrix.data.len() == len, || format!("a vector of {} for rows of {len}", w.matrix.data.len()))?;
+    check(op, w.matrix.data.len() == len, || {
+        format!("a vector of {} for rows of {len}", w.matrix.data.len())
+    })?;
     Ok(&w.matrix.data)
 }
 
@@ -156,7 +156,9 @@ fn check_mask(mask: &Mask<'_>, n: usize, cached: bool) -> Result<()> {
     let covers = cu_seqlens.first() == Some(&0)
         && cu_seqlens.last().is_some_and(|&end| end as usize == n)
         && cu_seqlens.is_sorted();
-    check("attention", covers && !cached, || format!("segments {cu_seqlens:?} over {n} rows, cached: {cached}"))
+    check("attention", covers && !cached, || {
+        format!("segments {cu_seqlens:?} over {n} rows, cached: {cached}")
+    })
 }
 
 impl Backend for Reference {
@@ -170,7 +172,9 @@ impl Backend for Reference {
     }
 
     fn tensor(&self, rows: &[f32], cols: usize) -> Result<Matrix> {
-        check("tensor", cols > 0 && rows.len() % cols == 0, || format!("{} values in rows of {cols}", rows.len()))?;
+        check("tensor", cols > 0 && rows.len() % cols == 0, || {
+            format!("{} values in rows of {cols}", rows.len())
+        })?;
         Ok(Matrix::new(rows.to_vec(), cols))
     }
 
@@ -247,7 +251,9 @@ impl Backend for Reference {
     }
 
     fn reshape(&self, x: &Matrix, cols: usize) -> Result<Matrix> {
-        check("reshape", cols > 0 && x.data.len() % cols == 0, || format!("{} values in rows of {cols}", x.data.len()))?;
+        check("reshape", cols > 0 && x.data.len() % cols == 0, || {
+            format!("{} values in rows of {cols}", x.data.len())
+        })?;
         Ok(Matrix::new(x.data.clone(), cols))
     }
 
@@ -279,7 +285,13 @@ impl Backend for Reference {
         }))
     }
 
-    fn layer_norm(&self, x: &Matrix, w: &ReferenceWeight, bias: &ReferenceWeight, eps: f32) -> Result<Matrix> {
+    fn layer_norm(
+        &self,
+        x: &Matrix,
+        w: &ReferenceWeight,
+        bias: &ReferenceWeight,
+        eps: f32,
+    ) -> Result<Matrix> {
         let (w, bias) = (vector("layer_norm", w, x.cols)?, vector("layer_norm", bias, x.cols)?);
         Ok(x.map_rows(|row| {
             let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / row.len() as f64;
@@ -318,7 +330,8 @@ impl Backend for Reference {
 
     fn rope(&self, x: &Matrix, cos_sin: &Matrix, pairs: RopePairs) -> Result<Matrix> {
         let head_dim = cos_sin.cols;
-        let fits = x.n_rows() == cos_sin.n_rows() && head_dim % 2 == 0 && head_dim > 0 && x.cols % head_dim == 0;
+        let fits =
+            x.n_rows() == cos_sin.n_rows() && head_dim % 2 == 0 && head_dim > 0 && x.cols % head_dim == 0;
         check("rope", fits, || {
             format!("[{}, {}] by angles [{}, {head_dim}]", x.n_rows(), x.cols, cos_sin.n_rows())
         })?;
@@ -332,7 +345,8 @@ impl Backend for Reference {
                         RopePairs::Interleaved => (2 * i, 2 * i + 1),
                         RopePairs::Halves => (i, i + half),
                     };
-                    (head[a], head[b]) = (head[a] * cos[i] - head[b] * sin[i], head[b] * cos[i] + head[a] * sin[i]);
+                    (head[a], head[b]) =
+                        (head[a] * cos[i] - head[b] * sin[i], head[b] * cos[i] + head[a] * sin[i]);
                 }
             }
         }
@@ -349,7 +363,14 @@ impl Backend for Reference {
         let n = q.n_rows();
         let fits = q.cols == heads.q_width() && k.cols == heads.kv_width() && v.cols == heads.kv_width();
         check("attention", fits && k.n_rows() == n && v.n_rows() == n, || {
-            format!("q [{n}, {}], k [{}, {}], v [{}, {}] for {heads:?}", q.cols, k.n_rows(), k.cols, v.n_rows(), v.cols)
+            format!(
+                "q [{n}, {}], k [{}, {}], v [{}, {}] for {heads:?}",
+                q.cols,
+                k.n_rows(),
+                k.cols,
+                v.n_rows(),
+                v.cols
+            )
         })?;
         check_mask(mask, n, cache.is_some())?;
         let (past, k, v) = match cache {
@@ -418,7 +439,9 @@ impl Backend for Reference {
             let row = Matrix::new(row.to_vec(), x.cols);
             for slot in i * top_k..(i + 1) * top_k {
                 let e = routing.expert_ids[slot] as usize;
-                check("expert_mlp", e < experts.gate_proj.len(), || format!("expert {e} of {}", experts.gate_proj.len()))?;
+                check("expert_mlp", e < experts.gate_proj.len(), || {
+                    format!("expert {e} of {}", experts.gate_proj.len())
+                })?;
                 let gate = self.linear(&row, &experts.gate_proj[e], None)?;
                 let up = self.linear(&row, &experts.up_proj[e], None)?;
                 let y = self.linear(&self.swiglu(&gate, &up)?, &experts.down_proj[e], None)?;
@@ -447,18 +470,16 @@ mod tests {
         let cos_sin: Vec<f32> =
             angles.iter().map(|a| a.cos() as f32).chain(angles.iter().map(|a| a.sin() as f32)).collect();
         let x: Vec<f32> = (1..=128).map(|v| v as f32).collect();
-        let y = Reference
-            .rope(&Matrix::new(x, 128), &Matrix::new(cos_sin, 128), RopePairs::Interleaved)
-            .unwrap();
+        let y =
+            Reference.rope(&Matrix::new(x, 128), &Matrix::new(cos_sin, 128), RopePairs::Interleaved).unwrap();
         close(&y.data[..4], &[2.201_510_7, -0.391_599_9, 1.420_139_4, -4.794_080_1]);
     }
 
     #[test]
     fn the_correction_bias_chooses_but_does_not_weigh() {
         let logits = Matrix::new(vec![0.1, 2.0, -1.0, 1.5, 0.3, 0.0], 6);
-        let bias = Reference
-            .weight(RawTensor::from_f32("bias", &[6], &[0.0, -0.5, 0.0, 0.0, 0.6, 0.0]))
-            .unwrap();
+        let bias =
+            Reference.weight(RawTensor::from_f32("bias", &[6], &[0.0, -0.5, 0.0, 0.0, 0.6, 0.0])).unwrap();
         let routing = Reference.route(&logits, Some(&bias), 2, 1e-12).unwrap();
         assert_eq!(routing.expert_ids, [4, 3]);
         close(&routing.weights.data, &[0.231_475_2, 0.768_524_8]);
@@ -472,7 +493,9 @@ mod tests {
 
     #[test]
     fn erf_gelu_matches_tabulated_values() {
-        for (x, expected) in [(0.5, 0.520_499_877_813_046_5), (2.4, 0.999_311_486_103_354_9), (3.0, 0.999_977_909_503_001_4)] {
+        for (x, expected) in
+            [(0.5, 0.520_499_877_813_046_5), (2.4, 0.999_311_486_103_354_9), (3.0, 0.999_977_909_503_001_4)]
+        {
             assert!((erf(x) - expected).abs() < 1e-14, "erf({x}) = {}", erf(x));
             assert_eq!(erf(-x), -erf(x));
         }

@@ -1,4 +1,12 @@
-//! Where parameters come from.
+//! Where parameters come from, and the files that hold them.
+
+mod gguf;
+mod index;
+mod safetensors;
+
+pub use gguf::{Gguf, GgufArray, GgufValue};
+pub use index::{NamedArray, TensorIndex, nearest};
+pub use safetensors::{Safetensors, write_safetensors};
 
 use crate::{Backend, Result};
 
@@ -15,7 +23,7 @@ pub trait Weights<B: Backend> {
     fn get(&self, name: &str, shape: &[usize]) -> Result<B::Weight>;
 
     /// Rows `rows` of the parameter `name`, whose full shape is `shape`: one projection of a fused
-    /// matrix, or one modality's row of a shared table.
+    /// matrix, or one modality's row of a shared table. Rows of a vector are its elements.
     ///
     /// # Errors
     /// As for [`get`](Self::get).

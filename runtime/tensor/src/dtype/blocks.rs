@@ -146,3 +146,39 @@ fn q6_k(block: &[u8; 210], y: &mut [f32; 256]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SharedBytes;
+    use crate::weights::{NamedArray, Safetensors};
+
+    /// Recorded with the `gguf` package by `tests/recorded/record_blocks.py`.
+    static RECORDED: &[u8] = include_bytes!("../../tests/recorded/blocks.safetensors");
+
+    #[test]
+    fn every_block_format_equals_the_reference_bit_for_bit() {
+        let recorded = Safetensors::parse(SharedBytes::new(RECORDED)).unwrap();
+        for dtype in DType::ALL.into_iter().filter(|dtype| dtype.is_quantized()) {
+            let array = |part: &str| recorded.index().array(&format!("{dtype}.{part}")).unwrap().unwrap().1;
+            let NamedArray::I64(blocks) = array("blocks") else { panic!("blocks are integers") };
+            let NamedArray::F32(values) = array("values") else { panic!("values are floats") };
+            let blocks: Vec<u8> = blocks.into_iter().map(|byte| byte as u8).collect();
+            let mut out = vec![0.0; values.len()];
+            dtype.dequantize(&blocks, &mut out).unwrap();
+            for (i, (found, expected)) in out.iter().zip(&values).enumerate() {
+                assert_eq!(found.to_bits(), expected.to_bits(), "{dtype} value {i}: {found} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_do_not_fill_the_values_are_refused() {
+        for dtype in DType::ALL {
+            let block = dtype.block();
+            assert!(dtype.dequantize(&vec![0; block.bytes], &mut vec![1.0; block.values]).is_ok());
+            assert!(dtype.dequantize(&vec![0; block.bytes + 1], &mut vec![1.0; block.values]).is_err());
+            assert!(dtype.dequantize(&vec![0; block.bytes], &mut vec![1.0; block.values + 1]).is_err());
+        }
+    }
+}
