@@ -46,6 +46,7 @@ pub struct Step<'a, B: Backend> {
 }
 
 /// The feed-forward of a layer.
+#[expect(clippy::large_enum_variant, reason = "one a layer, and both are handles")]
 pub enum Ffn<B: Backend> {
     /// One SwiGLU.
     Dense(Mlp<B>),
@@ -83,7 +84,8 @@ impl<B: Backend> DecoderLayer<B> {
         Ok(Self {
             input_layernorm: w.get(&format!("{prefix}.input_layernorm.weight"), &[hidden])?,
             attention: Attention::load(w, &format!("{prefix}.self_attn"), config)?,
-            post_attention_layernorm: w.get(&format!("{prefix}.post_attention_layernorm.weight"), &[hidden])?,
+            post_attention_layernorm: w
+                .get(&format!("{prefix}.post_attention_layernorm.weight"), &[hidden])?,
             ffn,
             gpas_gate: config.gpas.then(gate).transpose()?,
             eps: config.rms_norm_eps,

@@ -53,7 +53,12 @@ impl<B: Backend> Mlp<B> {
         Ok(Self {
             gate_proj: Linear::load(w, &format!("{prefix}.gate_proj"), inner, bias)?,
             up_proj: Linear::load(w, &format!("{prefix}.up_proj"), inner, bias)?,
-            down_proj: Linear::load(w, &format!("{prefix}.down_proj"), [hidden_size, intermediate_size], bias)?,
+            down_proj: Linear::load(
+                w,
+                &format!("{prefix}.down_proj"),
+                [hidden_size, intermediate_size],
+                bias,
+            )?,
         })
     }
 

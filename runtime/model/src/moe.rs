@@ -42,7 +42,13 @@ struct Place<'a> {
 }
 
 impl<B: Backend> Bank<B> {
-    fn load(w: &dyn Weights<B>, place: Place<'_>, config: &TextConfig, moe: &MoeConfig, bank: &BankConfig) -> Result<Self> {
+    fn load(
+        w: &dyn Weights<B>,
+        place: Place<'_>,
+        config: &TextConfig,
+        moe: &MoeConfig,
+        bank: &BankConfig,
+    ) -> Result<Self> {
         let Place { prefix, router, first_expert, bias_row, tap } = place;
         let (hidden, inner, n) = (config.hidden_size, bank.intermediate_size, bank.n_experts);
         let expert = |projection: &str, shape: [usize; 2]| -> Result<Vec<B::Weight>> {
@@ -78,14 +84,18 @@ impl<B: Backend> Bank<B> {
 }
 
 impl<B: Backend> Moe<B> {
-    pub(crate) fn load(w: &dyn Weights<B>, layer: usize, config: &TextConfig, moe: &MoeConfig) -> Result<Self> {
+    pub(crate) fn load(
+        w: &dyn Weights<B>,
+        layer: usize,
+        config: &TextConfig,
+        moe: &MoeConfig,
+    ) -> Result<Self> {
         let prefix = &format!("model.layers.{layer}.mlp");
         let tap = |bank: &str| match moe.vision {
             Some(_) => format!("router.layers.{layer}.{bank}_moe"),
             None => format!("router.layers.{layer}"),
         };
-        let text =
-            Place { prefix, router: "gate.weight", first_expert: 0, bias_row: 0, tap: &tap("text") };
+        let text = Place { prefix, router: "gate.weight", first_expert: 0, bias_row: 0, tap: &tap("text") };
         let vision = Place {
             router: "gate.weight_1",
             first_expert: moe.text.n_experts,

@@ -172,7 +172,7 @@ impl Backend for Reference {
     }
 
     fn tensor(&self, rows: &[f32], cols: usize) -> Result<Matrix> {
-        check("tensor", cols > 0 && rows.len() % cols == 0, || {
+        check("tensor", cols > 0 && rows.len().is_multiple_of(cols), || {
             format!("{} values in rows of {cols}", rows.len())
         })?;
         Ok(Matrix::new(rows.to_vec(), cols))
@@ -251,7 +251,7 @@ impl Backend for Reference {
     }
 
     fn reshape(&self, x: &Matrix, cols: usize) -> Result<Matrix> {
-        check("reshape", cols > 0 && x.data.len() % cols == 0, || {
+        check("reshape", cols > 0 && x.data.len().is_multiple_of(cols), || {
             format!("{} values in rows of {cols}", x.data.len())
         })?;
         Ok(Matrix::new(x.data.clone(), cols))
@@ -330,8 +330,10 @@ impl Backend for Reference {
 
     fn rope(&self, x: &Matrix, cos_sin: &Matrix, pairs: RopePairs) -> Result<Matrix> {
         let head_dim = cos_sin.cols;
-        let fits =
-            x.n_rows() == cos_sin.n_rows() && head_dim % 2 == 0 && head_dim > 0 && x.cols % head_dim == 0;
+        let fits = x.n_rows() == cos_sin.n_rows()
+            && head_dim.is_multiple_of(2)
+            && head_dim > 0
+            && x.cols.is_multiple_of(head_dim);
         check("rope", fits, || {
             format!("[{}, {}] by angles [{}, {head_dim}]", x.n_rows(), x.cols, cos_sin.n_rows())
         })?;
