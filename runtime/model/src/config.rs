@@ -1,5 +1,15 @@
 //! Sizes and switches of a checkpoint.
 
+mod error;
+mod gguf;
+mod json;
+mod limits;
+mod parameters;
+mod section;
+
+pub use error::ConfigError;
+pub use parameters::PUBLISHED;
+
 use tensor::Heads;
 
 /// Which family a checkpoint belongs to.
@@ -152,6 +162,21 @@ pub struct SpecialTokens {
     pub video_end: u32,
     /// Tokens that end an answer.
     pub eos: Vec<u32>,
+}
+
+impl Default for SpecialTokens {
+    /// The ids of the published vocabulary; transformers' own video placeholder is not among them.
+    fn default() -> Self {
+        Self {
+            image_placeholder: 100_295,
+            video_placeholder: None,
+            image_start: 101_304,
+            image_end: 101_305,
+            video_start: 101_306,
+            video_end: 101_307,
+            eos: vec![2],
+        }
+    }
 }
 
 impl TextConfig {

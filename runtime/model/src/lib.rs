@@ -5,13 +5,17 @@
 //! and nothing of the vision tower: picture rows arrive already embedded.
 
 mod attention;
+mod checkpoint;
 pub mod config;
 mod decoder;
 mod mlp;
 mod moe;
+mod names;
 mod rope;
 
 pub use attention::Attention;
+pub use checkpoint::Checkpoint;
+pub use config::{Config, ConfigError};
 pub use decoder::{Decoder, DecoderLayer, Ffn, Modalities, Step};
 pub use mlp::{Linear, Mlp};
 pub use moe::{Bank, Moe};
