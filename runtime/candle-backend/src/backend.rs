@@ -95,7 +95,9 @@ impl Backend for Candle {
     }
 
     fn tensor(&self, rows: &[f32], cols: usize) -> Result<Tensor> {
-        check("tensor", cols > 0 && rows.len() % cols == 0, || format!("{} values in rows of {cols}", rows.len()))?;
+        check("tensor", cols > 0 && rows.len() % cols == 0, || {
+            format!("{} values in rows of {cols}", rows.len())
+        })?;
         Tensor::from_slice(rows, (rows.len() / cols, cols), &self.device).map_err(device("tensor"))
     }
 
@@ -279,7 +281,9 @@ impl Backend for Candle {
     ) -> Result<Tensor> {
         let ([n, q_cols], kv_shape) = ([q.dims()[0], self.shape(q).1], [q.dims()[0], heads.kv_width()]);
         let fits = q_cols == heads.q_width() && k.dims() == kv_shape && v.dims() == kv_shape;
-        check("attention", fits, || format!("q {:?}, k {:?}, v {:?} for {heads:?}", q.dims(), k.dims(), v.dims()))?;
+        check("attention", fits, || {
+            format!("q {:?}, k {:?}, v {:?} for {heads:?}", q.dims(), k.dims(), v.dims())
+        })?;
         if let Mask::Segments { cu_seqlens, .. } = mask {
             let covers = cu_seqlens.first() == Some(&0)
                 && cu_seqlens.last().is_some_and(|&end| end as usize == n)
@@ -289,7 +293,9 @@ impl Backend for Candle {
             })?;
         }
         if let Some(cache) = &cache {
-            check("attention", cache.heads == heads, || format!("{heads:?} with a cache of {:?}", cache.heads))?;
+            check("attention", cache.heads == heads, || {
+                format!("{heads:?} with a cache of {:?}", cache.heads)
+            })?;
         }
         match (self.composed, cache) {
             (false, None) => ops::attend([q, k, v], heads, mask),

@@ -198,7 +198,8 @@ impl InplaceOp2 for Update<'_> {
 
     fn cpu_fwd(&self, w: &mut CpuStorage, lw: &Layout, grad: &CpuStorage, lg: &Layout) -> Result<()> {
         let (CpuStorage::F32(w), CpuStorage::F32(grad)) = (w, grad) else { bail!("needs f32 on the CPU") };
-        let (Some((start, end)), Some((grad_start, grad_end))) = (lw.contiguous_offsets(), lg.contiguous_offsets())
+        let (Some((start, end)), Some((grad_start, grad_end))) =
+            (lw.contiguous_offsets(), lg.contiguous_offsets())
         else {
             bail!("needs contiguous values")
         };
@@ -209,9 +210,11 @@ impl InplaceOp2 for Update<'_> {
         let mut state = self.state.borrow_mut();
         let ParamState { mean, square, .. } = &mut **state;
         let moments = mean.par_chunks_mut(CHUNK).zip(square.par_chunks_mut(CHUNK));
-        w.par_chunks_mut(CHUNK).zip(grad.par_chunks(CHUNK)).zip(moments).for_each(|((w, grad), (mean, square))| {
-            vectorize(|| update(rule, w, grad, mean, square));
-        });
+        w.par_chunks_mut(CHUNK).zip(grad.par_chunks(CHUNK)).zip(moments).for_each(
+            |((w, grad), (mean, square))| {
+                vectorize(|| update(rule, w, grad, mean, square));
+            },
+        );
         Ok(())
     }
 }

@@ -8,7 +8,12 @@ use crate::kernels::{experts::Groups, route::choose};
 use crate::{Candle, Weight};
 
 /// The chosen experts and their weights, `[n, top_k]`.
-pub(crate) fn route(logits: &Tensor, bias: Option<&Tensor>, top_k: usize, norm_min: f32) -> Result<(Vec<u32>, Tensor)> {
+pub(crate) fn route(
+    logits: &Tensor,
+    bias: Option<&Tensor>,
+    top_k: usize,
+    norm_min: f32,
+) -> Result<(Vec<u32>, Tensor)> {
     let (n, n_experts) = logits.dims2()?;
     let values = logits.flatten_all()?.to_vec1::<f32>()?;
     let bias = bias.map(|bias| bias.to_vec1::<f32>()).transpose()?;

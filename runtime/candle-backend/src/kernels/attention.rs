@@ -51,7 +51,12 @@ pub(crate) fn segments(mask: &Mask<'_>, n: usize, past: usize) -> Vec<Segment> {
             .windows(2)
             .map(|bounds| (bounds[0] as usize, bounds[1] as usize))
             .filter(|(start, end)| start < end)
-            .map(|(start, end)| Segment { rows: start..end, first_key: start, diagonal: start, causal: *causal })
+            .map(|(start, end)| Segment {
+                rows: start..end,
+                first_key: start,
+                diagonal: start,
+                causal: *causal,
+            })
             .collect(),
     }
 }
@@ -168,7 +173,9 @@ pub(crate) fn forward(q: &[f32], k: &[f32], v: &[f32], heads: Heads, segments: &
     let tasks: Vec<_> = segments
         .iter()
         .flat_map(|segment| segment.blocks(block_rows).map(move |rows| (segment, rows)))
-        .flat_map(|(segment, rows)| (0..heads.n_kv_heads).map(move |kv_head| (segment, rows.clone(), kv_head)))
+        .flat_map(|(segment, rows)| {
+            (0..heads.n_kv_heads).map(move |kv_head| (segment, rows.clone(), kv_head))
+        })
         .collect();
     tasks.into_par_iter().for_each(|(segment, rows, kv_head)| {
         let cols = kv_head * group * d..(kv_head + 1) * group * d;
@@ -192,7 +199,8 @@ pub(crate) fn forward(q: &[f32], k: &[f32], v: &[f32], heads: Heads, segments: &
         let mut tile = unsafe { tiles.tile(rows.clone(), cols) };
         let rows_of_values = partial.values.chunks_exact(group * d).zip(partial.sum.chunks_exact(group));
         for (i, (values, sums)) in rows_of_values.enumerate() {
-            for (out, (values, sum)) in tile.row(i).chunks_exact_mut(d).zip(values.chunks_exact(d).zip(sums)) {
+            for (out, (values, sum)) in tile.row(i).chunks_exact_mut(d).zip(values.chunks_exact(d).zip(sums))
+            {
                 let scale = 1.0 / sum;
                 out.iter_mut().zip(values).for_each(|(out, v)| *out = v * scale);
             }
@@ -225,8 +233,9 @@ pub(crate) fn backward(
             let v_view = View::strided(&v[kv_at..], keys.len(), d, kv_width);
             // SAFETY: every task has its own segment and key head, and uses one tile of each at a time.
             #[expect(unsafe_code, reason = "threads write disjoint tiles")]
-            let (mut dk, mut dv) =
-                unsafe { (dk_tiles.tile(keys.clone(), kv_cols.clone()), dv_tiles.tile(keys.clone(), kv_cols.clone())) };
+            let (mut dk, mut dv) = unsafe {
+                (dk_tiles.tile(keys.clone(), kv_cols.clone()), dv_tiles.tile(keys.clone(), kv_cols.clone()))
+            };
             for head in kv_head * group..(kv_head + 1) * group {
                 let q_at = rows.start * q_width + head * d;
                 let q_view = View::strided(&q[q_at..], rows.len(), d, q_width);

@@ -79,7 +79,8 @@ pub(crate) fn linear_backward(
     groups: &Groups,
 ) -> [Vec<f32>; 2] {
     let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
-    let grad_of = |range: &Range<usize>| View::new(&grad[range.start * rows..range.end * rows], range.len(), rows);
+    let grad_of =
+        |range: &Range<usize>| View::new(&grad[range.start * rows..range.end * rows], range.len(), rows);
     each_group(&mut dx, cols, groups, |e, dx| {
         let w = View::new(&w[e * rows * cols..][..rows * cols], rows, cols);
         matmul_tile(dx, grad_of(&groups.rows(e)), w, false, Threads::All);
@@ -93,7 +94,12 @@ pub(crate) fn linear_backward(
 }
 
 /// Calls `f` with every expert and its sorted rows of `y`.
-fn each_group(y: &mut [f32], cols: usize, groups: &Groups, f: impl Fn(usize, &mut super::gemm::TileMut<'_>) + Sync) {
+fn each_group(
+    y: &mut [f32],
+    cols: usize,
+    groups: &Groups,
+    f: impl Fn(usize, &mut super::gemm::TileMut<'_>) + Sync,
+) {
     let tiles = Tiles::new(y, cols);
     (0..groups.n_experts()).into_par_iter().for_each(|e| {
         // SAFETY: experts have disjoint sorted rows.

@@ -18,7 +18,10 @@ pub(crate) struct View<'a> {
 impl<'a> View<'a> {
     /// A `[rows, cols]` matrix whose rows start `stride` values apart.
     pub(crate) fn strided(data: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
-        assert!(rows == 0 || cols == 0 || (rows - 1) * stride + cols <= data.len(), "matrix beyond its slice");
+        assert!(
+            rows == 0 || cols == 0 || (rows - 1) * stride + cols <= data.len(),
+            "matrix beyond its slice"
+        );
         Self { data, rows, cols, row_stride: stride, col_stride: 1 }
     }
 
@@ -114,7 +117,13 @@ pub(crate) fn matmul(out: &mut [f32], a: View<'_>, b: View<'_>, accumulate: bool
 }
 
 /// `out = a · b`, or `out += a · b` with `accumulate`.
-pub(crate) fn matmul_tile(out: &mut TileMut<'_>, a: View<'_>, b: View<'_>, accumulate: bool, threads: Threads) {
+pub(crate) fn matmul_tile(
+    out: &mut TileMut<'_>,
+    a: View<'_>,
+    b: View<'_>,
+    accumulate: bool,
+    threads: Threads,
+) {
     assert_eq!(a.cols, b.rows, "inner dimensions");
     assert_eq!((out.rows, out.cols), (a.rows, b.cols), "output size");
     if out.rows == 0 || out.cols == 0 {

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use tensor::{DType, RawTensor};
 
-use super::gemm::{Threads, Tiles, TileMut, View, matmul, matmul_tile};
+use super::gemm::{Threads, TileMut, Tiles, View, matmul, matmul_tile};
 use super::simd::dot;
 
 /// Up to this many input rows a product is bound by reading the weight: row by row is best.
@@ -66,7 +66,13 @@ pub(crate) fn input_gradient(grad: &[f32], w: &[f32], rows: usize, threads: Thre
 }
 
 /// Gradient of the weight: `gradᵀ · x`, `[rows, cols]`.
-pub(crate) fn weight_gradient(grad: &[f32], x: &[f32], rows: usize, cols: usize, threads: Threads) -> Vec<f32> {
+pub(crate) fn weight_gradient(
+    grad: &[f32],
+    x: &[f32],
+    rows: usize,
+    cols: usize,
+    threads: Threads,
+) -> Vec<f32> {
     let n = x.len() / cols;
     let mut dw = vec![0.0; rows * cols];
     matmul(&mut dw, View::new(grad, n, rows).t(), View::new(x, n, cols), false, threads);

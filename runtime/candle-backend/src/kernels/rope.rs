@@ -15,7 +15,8 @@ pub(crate) fn rotate(
 ) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
     for_chunks(&mut out, cols, |start, out| {
-        let inputs = x[start * cols..].chunks_exact(cols).zip(cos_sin[start * head_dim..].chunks_exact(head_dim));
+        let inputs =
+            x[start * cols..].chunks_exact(cols).zip(cos_sin[start * head_dim..].chunks_exact(head_dim));
         for (out, (x, angles)) in out.chunks_exact_mut(cols).zip(inputs) {
             let (cos, sin) = angles.split_at(head_dim / 2);
             for (out, x) in out.chunks_exact_mut(head_dim).zip(x.chunks_exact(head_dim)) {

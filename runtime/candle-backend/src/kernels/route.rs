@@ -24,7 +24,13 @@ pub(crate) fn choose(logits: &[f32], n_experts: usize, bias: Option<&[f32]>, top
 }
 
 /// The unbiased probabilities of the chosen experts, divided by `max(their sum, norm_min)`.
-pub(crate) fn weights(logits: &[f32], n_experts: usize, chosen: &[u32], top_k: usize, norm_min: f32) -> Vec<f32> {
+pub(crate) fn weights(
+    logits: &[f32],
+    n_experts: usize,
+    chosen: &[u32],
+    top_k: usize,
+    norm_min: f32,
+) -> Vec<f32> {
     let mut weights = Vec::with_capacity(chosen.len());
     for (row, chosen) in logits.chunks_exact(n_experts).zip(chosen.chunks_exact(top_k)) {
         let p: Vec<f64> = softmax(row).collect();

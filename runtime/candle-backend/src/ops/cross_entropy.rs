@@ -49,7 +49,9 @@ impl CustomOp1 for CrossEntropy {
         let mut gradient = match kept {
             Some(gradient) => gradient,
             // A second backward pass through the same loss.
-            None => kernel::loss_and_gradient(&values(logits)?, logits.dims()[1], &self.targets, &self.weights).1,
+            None => {
+                kernel::loss_and_gradient(&values(logits)?, logits.dims()[1], &self.targets, &self.weights).1
+            }
         };
         if scale != 1.0 {
             crate::kernels::rows::for_chunks(&mut gradient, 1, |_, chunk| {

@@ -15,7 +15,12 @@ use crate::{Candle, Weight};
 /// The experts' mixed output, straight from their weights; no gradient.
 ///
 /// Weights of experts that nobody chose are not touched.
-pub(crate) fn expert_mlp(x: &Tensor, expert_ids: &[u32], weights: &Tensor, experts: &Experts<Candle>) -> Result<Tensor> {
+pub(crate) fn expert_mlp(
+    x: &Tensor,
+    expert_ids: &[u32],
+    weights: &Tensor,
+    experts: &Experts<Candle>,
+) -> Result<Tensor> {
     let (n, cols) = x.dims2()?;
     let top_k = expert_ids.len() / n.max(1);
     let groups = Groups::new(expert_ids, experts.gate_proj.len(), top_k.max(1));
@@ -52,9 +57,8 @@ pub(crate) fn expert_mlp_with_gradient(
     let top_k = (expert_ids.len() / x.dims()[0].max(1)).max(1);
     let groups = Arc::new(Groups::new(expert_ids, experts.gate_proj.len(), top_k));
     let rows = super::gather(x, groups.input_rows())?;
-    let grouped = |x: &Tensor, w: &[Weight]| {
-        x.apply_op2(&stack(w)?, GroupedLinear { groups: Arc::clone(&groups) })
-    };
+    let grouped =
+        |x: &Tensor, w: &[Weight]| x.apply_op2(&stack(w)?, GroupedLinear { groups: Arc::clone(&groups) });
     let inner = swiglu(&grouped(&rows, &experts.gate_proj)?, &grouped(&rows, &experts.up_proj)?)?;
     grouped(&inner, &experts.down_proj)?.apply_op2(weights, Combine { groups: Arc::clone(&groups) })
 }
@@ -78,13 +82,25 @@ impl CustomOp2 for GroupedLinear {
         "grouped_linear"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (n, (all_rows, cols)) = (lx.dims()[0], lw.shape().dims2()?);
         let rows = all_rows / self.groups.n_experts();
         output(kernel::linear(slice(x, lx)?, slice(w, lw)?, rows, cols, &self.groups), (n, rows))
     }
 
-    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (grad, (all_rows, cols)) = (grad.contiguous()?, w.dims2()?);
         let rows = all_rows / self.groups.n_experts();
         let [dx, dw] =
@@ -103,14 +119,27 @@ impl CustomOp2 for Combine {
         "combine_experts"
     }
 
-    fn cpu_fwd(&self, y: &CpuStorage, ly: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        y: &CpuStorage,
+        ly: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (n, cols) = (lw.dims()[0], ly.dims()[1]);
         output(kernel::combine(slice(y, ly)?, slice(w, lw)?, cols, &self.groups), (n, cols))
     }
 
-    fn bwd(&self, y: &Tensor, w: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        y: &Tensor,
+        w: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (grad, cols) = (grad.contiguous()?, y.dims()[1]);
-        let [dy, dw] = kernel::combine_backward(&values(y)?, &values(w)?, &values(&grad)?, cols, &self.groups);
+        let [dy, dw] =
+            kernel::combine_backward(&values(y)?, &values(w)?, &values(&grad)?, cols, &self.groups);
         Ok((Some(tensor_like(dy, y)?), Some(tensor_like(dw, w)?)))
     }
 }

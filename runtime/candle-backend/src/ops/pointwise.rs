@@ -33,11 +33,23 @@ impl CustomOp2 for Add {
         "add"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, y: &CpuStorage, ly: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        y: &CpuStorage,
+        ly: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         output(kernel::zip(slice(x, lx)?, slice(y, ly)?, |x, y| x + y), lx.shape())
     }
 
-    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         Ok((Some(grad.clone()), Some(grad.clone())))
     }
 }
@@ -49,11 +61,23 @@ impl CustomOp2 for SwiGlu {
         "swiglu"
     }
 
-    fn cpu_fwd(&self, gate: &CpuStorage, lg: &Layout, up: &CpuStorage, lu: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        gate: &CpuStorage,
+        lg: &Layout,
+        up: &CpuStorage,
+        lu: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         output(kernel::swiglu(slice(gate, lg)?, slice(up, lu)?), lg.shape())
     }
 
-    fn bwd(&self, gate: &Tensor, up: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        gate: &Tensor,
+        up: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
         let [d_gate, d_up] = kernel::swiglu_backward(&values(gate)?, &values(up)?, &values(&grad)?);
         Ok((Some(tensor_like(d_gate, gate)?), Some(tensor_like(d_up, up)?)))
@@ -96,12 +120,24 @@ impl CustomOp2 for Gpas {
         "gpas"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, a: &CpuStorage, la: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        a: &CpuStorage,
+        la: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let scale = 1.0 - Self::silu(slice(a, la)?[0]).0;
         output(kernel::map(slice(x, lx)?, |x| x * scale), lx.shape())
     }
 
-    fn bwd(&self, x: &Tensor, a: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        a: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let slope = Self::silu(values(a)?[0]).1;
         let da = || {
             let grad = grad.contiguous()?;

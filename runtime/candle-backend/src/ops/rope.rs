@@ -20,12 +20,24 @@ impl CustomOp2 for Rope {
         "rope"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, angles: &CpuStorage, la: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        angles: &CpuStorage,
+        la: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (cols, head_dim) = (lx.dims()[1], la.dims()[1]);
         output(kernel::rotate(slice(x, lx)?, cols, slice(angles, la)?, head_dim, self.pairs, 1.0), lx.shape())
     }
 
-    fn bwd(&self, x: &Tensor, angles: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        angles: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (grad, (cols, head_dim)) = (grad.contiguous()?, (x.dims()[1], angles.dims()[1]));
         let dx = kernel::rotate(&values(&grad)?, cols, &values(angles)?, head_dim, self.pairs, -1.0);
         Ok((Some(tensor_like(dx, x)?), None))

@@ -6,7 +6,12 @@ use super::{output, slice, tensor_like, values};
 use crate::kernels::route as kernel;
 
 /// The chosen experts and their weights, `[n, top_k]`. Choices have no gradient, weights have.
-pub(crate) fn route(logits: &Tensor, bias: Option<&Tensor>, top_k: usize, norm_min: f32) -> Result<(Vec<u32>, Tensor)> {
+pub(crate) fn route(
+    logits: &Tensor,
+    bias: Option<&Tensor>,
+    top_k: usize,
+    norm_min: f32,
+) -> Result<(Vec<u32>, Tensor)> {
     let bias = bias.map(values).transpose()?;
     let chosen = kernel::choose(&values(logits)?, logits.dims()[1], bias.as_deref(), top_k);
     let weights = logits.apply_op1(RouteWeights { chosen: chosen.clone(), top_k, norm_min })?;

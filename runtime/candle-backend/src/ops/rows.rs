@@ -70,7 +70,13 @@ impl CustomOp2 for Scatter {
         "scatter"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, src: &CpuStorage, ls: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        src: &CpuStorage,
+        ls: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (_, cols) = lx.shape().dims2()?;
         let mut out = slice(x, lx)?.to_vec();
         for (&row, src) in self.rows.iter().zip(slice(src, ls)?.chunks_exact(cols)) {
@@ -79,7 +85,13 @@ impl CustomOp2 for Scatter {
         output(out, lx.shape())
     }
 
-    fn bwd(&self, x: &Tensor, src: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        src: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (_, cols) = x.dims2()?;
         let grad = grad.contiguous()?;
         let grad = values(&grad)?;
