@@ -5,8 +5,8 @@
 //! normalised [`Patches`]. [`video`] chooses frames, writes their time on them, and stacks them.
 //! Whatever a picture loses on the way is listed as [`Note`]s beside the result.
 //!
-//! This crate must never know a device or a language model. Opening files and running `ffmpeg` is
-//! one native module, so all else compiles to WebAssembly.
+//! This crate must never know a device or a language model. Opening files and running `ffmpeg` are
+//! native modules, so all else compiles to WebAssembly.
 //!
 //! ```
 //! use vision::{Picture, Preprocessor};
@@ -21,6 +21,8 @@
 mod container;
 mod decode;
 mod error;
+#[cfg(not(target_arch = "wasm32"))]
+mod files;
 mod flatten;
 mod grid;
 mod jpeg;
@@ -36,6 +38,8 @@ pub mod video;
 pub use container::frame_durations;
 pub use decode::{DecodeOptions, Limits, decode};
 pub use error::{Error, Result};
+#[cfg(not(target_arch = "wasm32"))]
+pub use files::{is_picture_file, natural_order, open};
 pub use grid::smart_resize;
 pub use note::Note;
 pub use patchify::{FrameStack, Patches};
