@@ -37,6 +37,11 @@ impl Config {
             }
             _ => None,
         };
+        // Only these have markers; looking them up may mean reading a vocabulary.
+        let token_id = match architecture {
+            Architecture::VisionLanguage => token_id,
+            _ => &|_: &str| None,
+        };
         let config = Self {
             architecture,
             text: read_text(root, text, architecture)?,
