@@ -120,9 +120,8 @@ fn by_rows(
     threads: Threads,
     f: impl Fn(std::ops::Range<usize>, &mut TileMut<'_>) + Sync,
 ) {
-    let n = x.len() / cols;
-    if n > 0 {
-        by_columns(y, y.len() / n, DOT_VALUES.div_ceil(cols), threads, f);
+    if let Some(rows) = y.len().checked_div(x.len() / cols) {
+        by_columns(y, rows, DOT_VALUES.div_ceil(cols), threads, f);
     }
 }
 
