@@ -95,7 +95,7 @@ impl Backend for Candle {
     }
 
     fn tensor(&self, rows: &[f32], cols: usize) -> Result<Tensor> {
-        check("tensor", cols > 0 && rows.len() % cols == 0, || {
+        check("tensor", cols > 0 && rows.len().is_multiple_of(cols), || {
             format!("{} values in rows of {cols}", rows.len())
         })?;
         Tensor::from_slice(rows, (rows.len() / cols, cols), &self.device).map_err(device("tensor"))
@@ -191,7 +191,7 @@ impl Backend for Candle {
 
     fn reshape(&self, x: &Tensor, cols: usize) -> Result<Tensor> {
         let n = x.elem_count();
-        check("reshape", cols > 0 && n % cols == 0, || format!("{n} values in rows of {cols}"))?;
+        check("reshape", cols > 0 && n.is_multiple_of(cols), || format!("{n} values in rows of {cols}"))?;
         x.reshape((n / cols, cols)).map_err(device("reshape"))
     }
 
@@ -280,7 +280,10 @@ impl Backend for Candle {
         cache: Option<&mut KvCache>,
     ) -> Result<Tensor> {
         let ([n, q_cols], kv_shape) = ([q.dims()[0], self.shape(q).1], [q.dims()[0], heads.kv_width()]);
-        let fits = q_cols == heads.q_width() && k.dims() == kv_shape && v.dims() == kv_shape;
+        let fits = heads.divide_evenly()
+            && q_cols == heads.q_width()
+            && k.dims() == kv_shape
+            && v.dims() == kv_shape;
         check("attention", fits, || {
             format!("q {:?}, k {:?}, v {:?} for {heads:?}", q.dims(), k.dims(), v.dims())
         })?;
@@ -325,10 +328,14 @@ impl Backend for Candle {
 
     fn expert_mlp(&self, x: &Tensor, routing: &Routing<Self>, experts: &Experts<Self>) -> Result<Tensor> {
         let expert_ids = Self::row_list("expert_mlp", &routing.expert_ids, experts.gate_proj.len())?;
-        let fits = expert_ids.len() == self.shape(x).0 * routing.top_k;
-        check("expert_mlp", fits, || {
-            format!("{} choices for {} rows of {}", expert_ids.len(), self.shape(x).0, routing.top_k)
-        })?;
+        let ((n, cols), top_k) = (self.shape(x), routing.top_k);
+        let fits = expert_ids.len() == n * top_k && self.shape(&routing.weights) == (n, top_k);
+        check("expert_mlp", fits, || format!("{} choices for {n} rows of {top_k}", expert_ids.len()))?;
+        let inputs = experts.gate_proj.iter().chain(&experts.up_proj).map(|w| w.shape().1);
+        let outputs = experts.down_proj.iter().map(|w| w.shape().0);
+        if let Some(width) = inputs.chain(outputs).find(|&width| width != cols) {
+            return Err(Error::shape("expert_mlp", format!("rows of {cols} for experts on rows of {width}")));
+        }
         let projections = [&experts.gate_proj, &experts.up_proj, &experts.down_proj];
         let mut parameters = projections.into_iter().flatten();
         let train = x.track_op() || routing.weights.track_op() || parameters.any(Weight::tracks_gradient);

@@ -24,6 +24,12 @@ impl Heads {
         self.n_kv_heads * self.head_dim
     }
 
+    /// Whether every key head serves the same number of query heads.
+    #[must_use]
+    pub fn divide_evenly(&self) -> bool {
+        self.head_dim > 0 && self.n_heads > 0 && self.n_heads.checked_rem(self.n_kv_heads) == Some(0)
+    }
+
     /// The softmax scale.
     #[must_use]
     pub fn scale(&self) -> f32 {

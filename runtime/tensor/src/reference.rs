@@ -226,6 +226,9 @@ impl Backend for Reference {
     }
 
     fn embed(&self, table: &ReferenceWeight, ids: &Vec<u32>) -> Result<Matrix> {
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= table.rows) {
+            return Err(Error::shape("embed", format!("row {id} of {}", table.rows)));
+        }
         self.gather(&table.matrix, ids)
     }
 
@@ -363,7 +366,10 @@ impl Backend for Reference {
         cache: Option<&mut ReferenceCache>,
     ) -> Result<Matrix> {
         let n = q.n_rows();
-        let fits = q.cols == heads.q_width() && k.cols == heads.kv_width() && v.cols == heads.kv_width();
+        let fits = heads.divide_evenly()
+            && q.cols == heads.q_width()
+            && [k.cols, v.cols] == [heads.kv_width(); 2]
+            && cache.as_ref().is_none_or(|cache| cache.k.cols == heads.kv_width());
         check("attention", fits && k.n_rows() == n && v.n_rows() == n, || {
             format!(
                 "q [{n}, {}], k [{}, {}], v [{}, {}] for {heads:?}",
@@ -433,9 +439,20 @@ impl Backend for Reference {
 
     fn expert_mlp(&self, x: &Matrix, routing: &Routing<Self>, experts: &Experts<Self>) -> Result<Matrix> {
         let top_k = routing.top_k;
-        check("expert_mlp", routing.expert_ids.len() == x.n_rows() * top_k, || {
+        let fits = routing.weights.cols == top_k
+            && routing.weights.n_rows() == x.n_rows()
+            && routing.expert_ids.len() == x.n_rows() * top_k;
+        check("expert_mlp", fits, || {
             format!("{} choices for {} rows of {top_k}", routing.expert_ids.len(), x.n_rows())
         })?;
+        let inputs = experts.gate_proj.iter().chain(&experts.up_proj).map(|w| w.matrix.cols);
+        let outputs = experts.down_proj.iter().map(|w| w.rows);
+        if let Some(width) = inputs.chain(outputs).find(|&width| width != x.cols) {
+            return Err(Error::shape(
+                "expert_mlp",
+                format!("rows of {} for experts on rows of {width}", x.cols),
+            ));
+        }
         let mut out = Matrix::new(vec![0.0; x.data.len()], x.cols);
         for (i, row) in x.rows().enumerate() {
             let row = Matrix::new(row.to_vec(), x.cols);
