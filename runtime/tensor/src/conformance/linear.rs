@@ -1,0 +1,74 @@
+//! Linear maps through every storage type.
+
+use super::inputs::{Rows, Stored, matrix, rows, vector};
+use super::{Case, Suite, Values};
+use crate::{Backend, DType, Result};
+
+pub(super) async fn cases<B: Backend>(suite: &mut Suite<'_, B>) {
+    for dtype in DType::ALL {
+        let block = dtype.block().values;
+        for (n, out, cols) in [(1, 1, block), (1, 37, 512), (3, 5, 2 * block), (9, 33, 256), (70, 130, block)]
+        {
+            let (x, w) = (rows(n, cols), matrix(dtype, out, cols));
+            suite.agree(Linear { x, w: w.clone(), bias: None }).await;
+            suite.agree(Linear { x, w: w.offset(1), bias: Some(vector(out)) }).await;
+        }
+    }
+    // Widths that no vector register divides.
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        for (n, out, cols) in [(1, 1, 1), (1, 3, 7), (4, 1, 33), (5, 17, 1), (6, 65, 129), (33, 2, 19)] {
+            suite
+                .agree(Linear { x: rows(n, cols), w: matrix(dtype, out, cols), bias: Some(vector(out)) })
+                .await;
+        }
+    }
+    suite.refuse(Linear { x: rows(2, 8), w: matrix(DType::F32, 4, 9), bias: None }).await;
+    suite.refuse(Linear { x: rows(2, 64), w: matrix(DType::Q8_0, 64, 32), bias: None }).await;
+    suite.refuse(Linear { x: rows(2, 8), w: matrix(DType::F32, 4, 8), bias: Some(vector(5)) }).await;
+
+    for (n, cols) in [(1, 64), (7, 32)] {
+        let ws =
+            [matrix(DType::F32, 6, cols), matrix(DType::Q8_0, 9, cols).seed(8), matrix(DType::BF16, 1, cols)];
+        suite.agree(Linears { x: rows(n, cols), ws }).await;
+    }
+    let ws = [matrix(DType::F32, 6, 32), matrix(DType::F32, 6, 31), matrix(DType::F32, 6, 32)];
+    suite.refuse(Linears { x: rows(2, 32), ws }).await;
+}
+
+#[derive(Debug)]
+struct Linear {
+    x: Rows,
+    w: Stored,
+    bias: Option<Stored>,
+}
+
+impl Case for Linear {
+    const OPS: &'static [&'static str] = &["linear"];
+
+    async fn run<B: Backend>(&self, b: &B) -> Result<Vec<Values>> {
+        let bias = self.bias.as_ref().map(|bias| bias.on(b)).transpose()?;
+        Ok(vec![Values::rows(b, &b.linear(&self.x.on(b)?, &self.w.on(b)?, bias.as_ref())?).await?])
+    }
+}
+
+/// Three weights at once, the first with a bias.
+#[derive(Debug)]
+struct Linears {
+    x: Rows,
+    ws: [Stored; 3],
+}
+
+impl Case for Linears {
+    const OPS: &'static [&'static str] = &["linears", "linear"];
+
+    async fn run<B: Backend>(&self, b: &B) -> Result<Vec<Values>> {
+        let [w0, w1, w2] = [self.ws[0].on(b)?, self.ws[1].on(b)?, self.ws[2].on(b)?];
+        let bias = vector(6).on(b)?;
+        let ys = b.linears(&self.x.on(b)?, [(&w0, Some(&bias)), (&w1, None), (&w2, None)])?;
+        let mut values = Vec::new();
+        for y in &ys {
+            values.push(Values::rows(b, y).await?);
+        }
+        Ok(values)
+    }
+}
