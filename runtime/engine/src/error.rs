@@ -1,5 +1,7 @@
 //! What can go wrong between a model file and an answer.
 
+use std::path::PathBuf;
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -16,6 +18,33 @@ pub enum Error {
     /// Text, or the vocabulary.
     #[error(transparent)]
     Tokenizer(#[from] tokenizer::TokenizerError),
+    /// A configuration.
+    #[error(transparent)]
+    Config(#[from] model::ConfigError),
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Io {
+        /// Where it is.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Files that form no model.
+    #[error("{name}: {detail}")]
+    Model {
+        /// The folder or file.
+        name: String,
+        /// What is missing or damaged.
+        detail: String,
+    },
+    /// An error with the file that it is about.
+    #[error("{name}: {source}")]
+    InFile {
+        /// The file.
+        name: String,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
     /// A prompt that this model cannot take.
     #[error("the prompt does not fit the model: {0}")]
     Prompt(String),

@@ -4,7 +4,9 @@
 //! as the model takes it, token ids with the patches of its pictures beside them.
 
 mod error;
+pub mod files;
 mod language_model;
 
 pub use error::{Error, Result};
+pub use files::{GenerationDefaults, ModelFiles};
 pub use language_model::{LanguageModel, LocalFuture, Memory, ModelInput, Visual};
