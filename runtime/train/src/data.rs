@@ -20,5 +20,6 @@ mod vocabulary;
 
 pub use generator::{DataOptions, Generator};
 pub use grammar::CAPTION_PROMPT;
+pub(crate) use random::Random;
 pub use sample::{Sample, Skill, Split, Turn};
 pub use vocabulary::train_vocabulary;

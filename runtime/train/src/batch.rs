@@ -1,0 +1,121 @@
+//! Samples to the packed rows of one step.
+
+use anyhow::Result;
+use model::{Positions, Span};
+use tokenizer::Tokenizer;
+use vision::{Picture, Preprocessor};
+
+use crate::data::Sample;
+use crate::recipe::Ids;
+
+/// Several chats, packed one after another, and what to learn from them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Batch {
+    /// Tokens of all chats.
+    pub token_ids: Vec<u32>,
+    /// `(time, height, width)` of every token, from zero in each chat.
+    pub positions: Vec<[u32; 3]>,
+    /// Bounds of the chats.
+    pub cu_seqlens: Vec<u32>,
+    /// Whether a token belongs to a picture, its delimiters included.
+    pub is_vision: Vec<bool>,
+    /// Patches of all pictures, `[n_patches, 588]`.
+    pub patches: Vec<f32>,
+    /// Grids of all pictures.
+    pub grids: Vec<[u32; 3]>,
+    /// Rows of the placeholder tokens.
+    pub placeholders: Vec<u32>,
+    /// Rows whose next token is part of an answer.
+    pub supervised: Vec<u32>,
+    /// That next token.
+    pub targets: Vec<u32>,
+    /// For every answer, the end of its part of `targets`, and the sample it belongs to.
+    pub answers: Vec<(usize, usize)>,
+}
+
+/// Turns samples into batches.
+#[derive(Debug, Clone)]
+pub struct Packer {
+    tokenizer: Tokenizer,
+    ids: Ids,
+    preprocessor: Preprocessor,
+}
+
+impl Packer {
+    /// A packer for this vocabulary.
+    #[must_use]
+    pub fn new(tokenizer: Tokenizer, preprocessor: Preprocessor) -> Self {
+        Self { ids: Ids::new(&tokenizer), tokenizer, preprocessor }
+    }
+
+    /// Packs `samples` in order, written as the chat template writes them.
+    ///
+    /// # Errors
+    /// If a picture cannot be cut into patches.
+    pub fn pack(&self, samples: &[Sample]) -> Result<Batch> {
+        let mut batch = Batch { cu_seqlens: vec![0], ..Batch::default() };
+        for (index, sample) in samples.iter().enumerate() {
+            self.push(&mut batch, index, sample)?;
+        }
+        Ok(batch)
+    }
+
+    fn push(&self, batch: &mut Batch, index: usize, sample: &Sample) -> Result<()> {
+        let Ids { begin, end_of_sentence, eos, placeholder, image_start, image_end, .. } = self.ids;
+        let mut spans = Vec::new();
+        let mut text = vec![begin];
+        let say = |text: &mut Vec<u32>, words: &str| text.extend(self.tokenizer.encode(words));
+        let last = sample.turns.len() - 1;
+        // Where text tokens of this chat begin that are not yet in the batch.
+        let flush = |batch: &mut Batch, spans: &mut Vec<Span>, text: &mut Vec<u32>| {
+            spans.push(Span::Text(text.len()));
+            batch.is_vision.resize(batch.is_vision.len() + text.len(), false);
+            batch.token_ids.append(text);
+        };
+        // One piece of text between two control tokens is encoded whole, as in a rendered prompt.
+        let mut piece = sample.system.as_ref().map_or_else(String::new, |system| format!("{system}\n"));
+        for (nth, turn) in sample.turns.iter().enumerate() {
+            piece.push_str("User: ");
+            if nth == 0 {
+                for (number, picture) in sample.pictures.iter().enumerate() {
+                    piece.push_str(&format!("Picture {}:", number + 1));
+                    say(&mut text, &piece);
+                    piece.clear();
+                    let picture = Picture::new(picture.width(), picture.height(), picture.as_raw().clone())?;
+                    let patches = self.preprocessor.image(&picture)?;
+                    flush(batch, &mut spans, &mut text);
+                    let start = batch.token_ids.len() as u32 + 1;
+                    let n_tokens = patches.n_tokens();
+                    batch.placeholders.extend(start..start + n_tokens as u32);
+                    batch.token_ids.push(image_start);
+                    batch.token_ids.resize(batch.token_ids.len() + n_tokens, placeholder);
+                    batch.token_ids.push(image_end);
+                    batch.is_vision.resize(batch.token_ids.len(), true);
+                    let merge = self.preprocessor.merge_size as usize;
+                    spans.push(Span::Text(1));
+                    spans.push(Span::visual(patches.grid_thw, merge, self.preprocessor.temporal_merge as usize));
+                    spans.push(Span::Text(1));
+                    batch.grids.push(patches.grid_thw);
+                    batch.patches.extend(patches.pixel_values);
+                }
+            }
+            piece.push_str(&turn.question);
+            piece.push_str("\nAssistant:\n");
+            say(&mut text, &piece);
+            piece.clear();
+            flush(batch, &mut spans, &mut text);
+
+            let mut answer = self.tokenizer.encode(&turn.answer);
+            answer.push(if nth == last { eos } else { end_of_sentence });
+            let first = batch.token_ids.len() as u32 - 1;
+            batch.supervised.extend(first..first + answer.len() as u32);
+            batch.targets.extend(&answer);
+            batch.answers.push((batch.targets.len(), index));
+            text.append(&mut answer);
+        }
+        flush(batch, &mut spans, &mut text);
+        batch.positions.extend(Positions::walk(&spans).ids);
+        batch.cu_seqlens.push(batch.token_ids.len() as u32);
+        Ok(())
+    }
+}
