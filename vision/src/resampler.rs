@@ -16,7 +16,11 @@ impl<B: Backend> Merge<B> {
         let affine = |part: &str, shape: &[usize]| {
             Affine::load(w, &format!("model.resampler_model.{name}.{part}"), shape)
         };
-        Ok(Self { fc1: affine("0", &[out, input])?, fc2: affine("2", &[out, out])?, norm: affine("3", &[out])? })
+        Ok(Self {
+            fc1: affine("0", &[out, input])?,
+            fc2: affine("2", &[out, out])?,
+            norm: affine("3", &[out])?,
+        })
     }
 
     fn forward(&self, b: &B, x: &B::Tensor, eps: f32) -> Result<B::Tensor> {
@@ -68,10 +72,8 @@ impl<B: Backend> Resampler<B> {
         let x = self.spatial.forward(b, &x, config.norm_eps)?;
 
         let pairs = b.ids(&frame_pairs(grids, square as u32, config.temporal_merge_size as u32)?)?;
-        let x = b.reshape(
-            &b.gather(&x, &pairs)?,
-            config.hidden_size * square * config.temporal_merge_size,
-        )?;
+        let x =
+            b.reshape(&b.gather(&x, &pairs)?, config.hidden_size * square * config.temporal_merge_size)?;
         let x = self.temporal.forward(b, &x, config.norm_eps)?;
 
         let x = b.rms_norm(&self.mlp.linear(b, &x)?, &self.after_norm, config.text_norm_eps)?;
@@ -90,7 +92,10 @@ fn frame_pairs(grids: &[[u32; 3]], square: u32, merge: u32) -> Result<Vec<u32>> 
     for &[t, h, w] in grids {
         let tokens = h * w / square;
         if t != 1 && t % merge != 0 {
-            return Err(Error::shape("resampler", format!("{t} frames do not form groups of {merge}; pad the video")));
+            return Err(Error::shape(
+                "resampler",
+                format!("{t} frames do not form groups of {merge}; pad the video"),
+            ));
         }
         for group in 0..t.div_ceil(merge) {
             for token in 0..tokens {

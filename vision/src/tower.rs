@@ -31,11 +31,7 @@ pub struct TowerConfig {
 
 impl TowerConfig {
     fn heads(&self) -> Heads {
-        Heads {
-            n_heads: self.n_heads,
-            n_kv_heads: self.n_heads,
-            head_dim: self.hidden_size / self.n_heads,
-        }
+        Heads { n_heads: self.n_heads, n_kv_heads: self.n_heads, head_dim: self.hidden_size / self.n_heads }
     }
 }
 
@@ -196,7 +192,8 @@ impl<B: Backend> Tower<B> {
         for &[t, h, w] in grids {
             let frame = rows.len();
             for (y, x) in merge_block_order(h, w, self.config.spatial_merge_size as u32) {
-                let angles = || freqs.iter().map(move |f| y as f32 * f).chain(freqs.iter().map(move |f| x as f32 * f));
+                let angles =
+                    || freqs.iter().map(move |f| y as f32 * f).chain(freqs.iter().map(move |f| x as f32 * f));
                 rows.extend(angles().map(f32::cos));
                 rows.extend(angles().map(f32::sin));
             }

@@ -93,7 +93,11 @@ impl Packer {
                     batch.is_vision.resize(batch.token_ids.len(), true);
                     let merge = self.preprocessor.merge_size as usize;
                     spans.push(Span::Text(1));
-                    spans.push(Span::visual(patches.grid_thw, merge, self.preprocessor.temporal_merge as usize));
+                    spans.push(Span::visual(
+                        patches.grid_thw,
+                        merge,
+                        self.preprocessor.temporal_merge as usize,
+                    ));
                     spans.push(Span::Text(1));
                     batch.grids.push(patches.grid_thw);
                     batch.patches.extend(patches.pixel_values);

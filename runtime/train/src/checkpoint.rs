@@ -44,8 +44,10 @@ impl Checkpoint {
             .iter()
             .map(|(name, bytes)| Ok((name, TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?)))
             .collect::<Result<Vec<_>>>()?;
-        let metadata =
-            HashMap::from([("step".into(), self.step.to_string()), ("seconds".into(), self.seconds.to_string())]);
+        let metadata = HashMap::from([
+            ("step".into(), self.step.to_string()),
+            ("seconds".into(), self.seconds.to_string()),
+        ]);
         let unfinished = path.with_extension("part");
         fs::write(&unfinished, safetensors::serialize(views, Some(metadata))?)
             .with_context(|| format!("cannot write {}", unfinished.display()))?;
@@ -96,8 +98,12 @@ mod tests {
     #[test]
     fn what_is_saved_is_read_back() {
         let state = ParamState { mean: vec![1.0, 2.0], square: vec![3.0, 4.0], ema: vec![5.0, 6.0] };
-        let saved =
-            Checkpoint { step: 7, seconds: 1.5, weights: vec![vec![0.5], vec![1.5; 3]], states: vec![state.clone(), state] };
+        let saved = Checkpoint {
+            step: 7,
+            seconds: 1.5,
+            weights: vec![vec![0.5], vec![1.5; 3]],
+            states: vec![state.clone(), state],
+        };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint.safetensors");
         saved.save(&path).unwrap();

@@ -55,17 +55,16 @@ pub fn evaluate(learner: &Learner, packer: &Packer, generator: &Generator, n: us
     for split in Split::EVALUATION {
         let samples: Vec<Sample> =
             (0..n as u64).into_par_iter().map(|index| generator.sample(split, PIXELS, index)).collect();
-        let [own, blank, swapped] = [Sight::Own, Sight::Blank, Sight::Swapped]
-            .map(|sight| right(learner, packer, &samples, sight));
+        let [own, blank, swapped] =
+            [Sight::Own, Sight::Blank, Sight::Swapped].map(|sight| right(learner, packer, &samples, sight));
         let (own, blank, swapped) = (own?, blank?, swapped?);
         let mut skills: BTreeMap<Skill, Vec<usize>> = BTreeMap::new();
         for (index, sample) in samples.iter().enumerate() {
             skills.entry(sample.turns[0].skill).or_default().push(index);
         }
         let scores = skills.into_iter().map(|(skill, indices)| {
-            let share = |right: &[bool]| {
-                indices.iter().filter(|i| right[**i]).count() as f32 / indices.len() as f32
-            };
+            let share =
+                |right: &[bool]| indices.iter().filter(|i| right[**i]).count() as f32 / indices.len() as f32;
             let mut answers: HashMap<&str, usize> = HashMap::new();
             for &i in &indices {
                 *answers.entry(&samples[i].turns[0].answer).or_default() += 1;

@@ -24,13 +24,17 @@ pub fn join(parameters: &[Parameter], values: &[Vec<f32>]) -> Result<Tensors> {
     let mut tensors = Tensors::new();
     for (parameter, part) in parameters.iter().zip(values) {
         let n = parameter.shape.iter().product();
-        let (_, whole) =
-            tensors.entry(parameter.name.clone()).or_insert_with(|| (parameter.shape.clone(), vec![f32::NAN; n]));
+        let (_, whole) = tensors
+            .entry(parameter.name.clone())
+            .or_insert_with(|| (parameter.shape.clone(), vec![f32::NAN; n]));
         let row = n / parameter.shape[0];
         whole[parameter.rows.start * row..parameter.rows.end * row].copy_from_slice(part);
     }
     for (name, (_, values)) in &tensors {
-        ensure!(!values.iter().any(|v| v.is_nan()), "tensor `{name}` has parts that are missing or not a number");
+        ensure!(
+            !values.iter().any(|v| v.is_nan()),
+            "tensor `{name}` has parts that are missing or not a number"
+        );
     }
     Ok(tensors)
 }
@@ -55,7 +59,9 @@ pub fn fold_gpas(tensors: &mut Tensors, n_layers: usize) -> Result<()> {
             scale > LEAST_SCALE && product > LEAST_SCALE,
             "the gate of layer {layer} is {a}: its scale {scale} cannot be folded"
         );
-        for (name, (_, values)) in tensors.iter_mut().filter(|(name, _)| name.starts_with(&format!("{prefix}."))) {
+        for (name, (_, values)) in
+            tensors.iter_mut().filter(|(name, _)| name.starts_with(&format!("{prefix}.")))
+        {
             let divisor = match name {
                 _ if name.ends_with("o_proj.weight") => attention,
                 _ if name.ends_with("down_proj.weight") => feed_forward,
@@ -84,7 +90,9 @@ pub fn write(tensors: &Tensors, path: &Path) -> Result<()> {
         .collect();
     let views = encoded
         .iter()
-        .map(|(name, dtype, shape, bytes)| Ok((name.as_str(), TensorView::new(*dtype, shape.to_vec(), bytes)?)))
+        .map(|(name, dtype, shape, bytes)| {
+            Ok((name.as_str(), TensorView::new(*dtype, shape.to_vec(), bytes)?))
+        })
         .collect::<Result<Vec<_>>>()?;
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     let bytes = safetensors::serialize(views, Some(metadata))?;

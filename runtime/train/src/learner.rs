@@ -52,7 +52,8 @@ impl Learner {
         }
         let step = Step {
             backend: b,
-            cos_sin: b.tensor(&self.decoder.rope.cos_sin(&batch.positions), self.decoder.config().head_dim)?,
+            cos_sin: b
+                .tensor(&self.decoder.rope.cos_sin(&batch.positions), self.decoder.config().head_dim)?,
             mask: Mask::Segments { cu_seqlens: &batch.cu_seqlens, causal: true },
             modalities: Modalities::split(b, &batch.is_vision)?,
             taps,

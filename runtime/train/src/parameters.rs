@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use anyhow::{Context as _, Result, ensure};
-use candle_backend::{Candle, Weight};
 use candle_backend::optim::Param;
+use candle_backend::{Candle, Weight};
 use candle_core::{Device, Tensor, Var};
 use tensor::{Error, Weights};
 

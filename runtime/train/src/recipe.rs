@@ -31,7 +31,8 @@ pub struct Shape {
 
 impl Shape {
     /// The model that ships: about 10 million parameters.
-    pub const SHIPPED: Self = Self { tower_width: 160, tower_depth: 6, width: 256, depth: 5, expert_width: 96 };
+    pub const SHIPPED: Self =
+        Self { tower_width: 160, tower_depth: 6, width: 256, depth: 5, expert_width: 96 };
     /// For tests and pilots.
     pub const TINY: Self = Self { tower_width: 32, tower_depth: 2, width: 32, depth: 2, expert_width: 16 };
 }

@@ -107,7 +107,9 @@ impl Routers {
     pub(crate) fn orthogonalise(&self, weight: f32) -> Result<()> {
         for router in &self.routers {
             let mut rows = router.weight.to_vec2::<f32>()?;
-            for (row, gradient) in rows.iter_mut().zip(orthogonality_gradient(&router.weight.to_vec2::<f32>()?)) {
+            for (row, gradient) in
+                rows.iter_mut().zip(orthogonality_gradient(&router.weight.to_vec2::<f32>()?))
+            {
                 row.iter_mut().zip(gradient).for_each(|(w, g)| *w -= weight * g);
             }
             set(&router.weight, &rows.concat())?;
@@ -124,13 +126,8 @@ impl Routers {
         let mut report = BTreeMap::new();
         for router in &mut self.routers {
             let total = router.load.iter().sum::<u64>().max(1) as f32;
-            let entropy: f32 = router
-                .load
-                .iter()
-                .map(|&n| n as f32 / total)
-                .filter(|p| *p > 0.0)
-                .map(|p| -p * p.ln())
-                .sum();
+            let entropy: f32 =
+                router.load.iter().map(|&n| n as f32 / total).filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum();
             let cosines = cosines(&unit_rows(&router.weight.to_vec2::<f32>()?).0);
             let largest = cosines.iter().flatten().fold(0.0f32, |max, c| max.max(c.abs()));
             let name = router.tap.trim_start_matches("router.layers.").trim_end_matches("_moe.selected");
@@ -147,7 +144,8 @@ fn set(var: &Var, values: &[f32]) -> Result<()> {
 
 /// Rows of length one, and the lengths they had.
 fn unit_rows(rows: &[Vec<f32>]) -> (Vec<Vec<f32>>, Vec<f32>) {
-    let norms: Vec<f32> = rows.iter().map(|row| row.iter().map(|w| w * w).sum::<f32>().sqrt().max(1e-12)).collect();
+    let norms: Vec<f32> =
+        rows.iter().map(|row| row.iter().map(|w| w * w).sum::<f32>().sqrt().max(1e-12)).collect();
     let unit = rows.iter().zip(&norms).map(|(row, norm)| row.iter().map(|w| w / norm).collect()).collect();
     (unit, norms)
 }

@@ -245,7 +245,11 @@ impl Trainer {
         evaluate(&learner, &self.packer(), generator, n)
     }
 
-    fn checkpoint(&self) -> Result<Checkpoint> {
+    /// All that [`resume`](Self::resume) needs.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn checkpoint(&self) -> Result<Checkpoint> {
         Ok(Checkpoint {
             step: self.step,
             seconds: self.trained.as_secs_f64(),

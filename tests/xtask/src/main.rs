@@ -1,2 +1,109 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask check`: everything that must hold before a change lands, in the order of its cost.
+
+#![expect(clippy::print_stderr, reason = "a command reports to its terminal")]
+
+use std::env;
+use std::fs;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+/// Crates that also run in a browser.
+const PORTABLE: [&str; 5] = ["tensor", "tokenizer", "model", "vision", "engine"];
+
+/// One check: a name to call it by, and commands that all have to succeed.
+struct Check {
+    name: &'static str,
+    about: &'static str,
+    commands: fn() -> Result<Vec<Command>, String>,
+}
+
+const CHECKS: [Check; 6] = [
+    Check { name: "fmt", about: "formatting", commands: || Ok(vec![cargo("fmt --all --check")]) },
+    Check { name: "clippy", about: "lints, warnings denied", commands: clippy },
+    Check { name: "doc", about: "documentation, warnings denied", commands: doc },
+    Check { name: "test", about: "all tests", commands: || Ok(vec![cargo("test --workspace --locked")]) },
+    Check { name: "wasm", about: "the crates that run in a browser", commands: wasm },
+    Check { name: "readme", about: "the commands of README.md", commands: readme },
+];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let only: Vec<&str> = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["check"] => CHECKS.map(|check| check.name).into(),
+        ["check", ref names @ ..] if names.iter().all(|n| CHECKS.iter().any(|check| check.name == *n)) => {
+            names.to_vec()
+        }
+        _ => {
+            eprintln!("usage: cargo xtask check [NAME...]\n");
+            CHECKS.iter().for_each(|check| eprintln!("  {:8} {}", check.name, check.about));
+            return ExitCode::from(2);
+        }
+    };
+    for check in CHECKS.iter().filter(|check| only.contains(&check.name)) {
+        eprintln!("== {}: {}", check.name, check.about);
+        let started = Instant::now();
+        if let Err(failure) = run(check) {
+            eprintln!("== {} failed: {failure}", check.name);
+            return ExitCode::FAILURE;
+        }
+        eprintln!("== {} passed in {:.0} s", check.name, started.elapsed().as_secs_f32());
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(check: &Check) -> Result<(), String> {
+    for mut command in (check.commands)()? {
+        let status = command.status().map_err(|e| format!("cannot start {command:?}: {e}"))?;
+        if !status.success() {
+            return Err(format!("{command:?} ended with {status}"));
+        }
+    }
+    Ok(())
+}
+
+fn cargo(args: &str) -> Command {
+    let mut command = Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    command.args(args.split(' '));
+    command
+}
+
+fn clippy() -> Result<Vec<Command>, String> {
+    Ok(vec![cargo("clippy --workspace --all-targets --locked -- -D warnings")])
+}
+
+fn doc() -> Result<Vec<Command>, String> {
+    let mut command = cargo("doc --workspace --no-deps --document-private-items --locked");
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    Ok(vec![command])
+}
+
+fn wasm() -> Result<Vec<Command>, String> {
+    let packages: String = PORTABLE.iter().map(|name| format!(" -p {name}")).collect();
+    Ok(vec![cargo(&format!(
+        "check --locked --target wasm32-unknown-unknown --no-default-features{packages}"
+    ))])
+}
+
+/// The lines of README.md that begin with `$ ` inside blocks marked `console`, each run by a shell.
+///
+/// `cargo xtask` itself is left out: it is what is running.
+fn readme() -> Result<Vec<Command>, String> {
+    let text = fs::read_to_string("README.md").map_err(|e| format!("cannot read README.md: {e}"))?;
+    let mut in_console = false;
+    let mut commands = Vec::new();
+    for line in text.lines() {
+        match line.strip_prefix("```") {
+            Some(info) => in_console = !in_console && info == "console",
+            None => {
+                let typed =
+                    line.strip_prefix("$ ").filter(|typed| in_console && !typed.contains("cargo xtask"));
+                commands.extend(typed.map(|typed| {
+                    let mut shell = Command::new("sh");
+                    shell.args(["-ec", typed]);
+                    shell
+                }));
+            }
+        }
+    }
+    if commands.is_empty() { Err("README.md has no commands".into()) } else { Ok(commands) }
+}
