@@ -48,6 +48,23 @@ pub enum Error {
     /// A prompt that this model cannot take.
     #[error("the prompt does not fit the model: {0}")]
     Prompt(String),
+    /// The chat template, or a conversation that it refuses.
+    #[error("chat template: {0}")]
+    Template(String),
+    /// An option that makes no sense.
+    #[error("{0}")]
+    Options(String),
+    /// Numbers that no token can be chosen from: damaged weights, or a bug of a backend.
+    #[error("{0}; are the weights damaged?")]
+    Logits(String),
+    /// More tokens than the model was trained for.
+    #[error("the prompt has {prompt} tokens, but the model takes {limit}; shorten the conversation")]
+    ContextTooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens that fit.
+        limit: usize,
+    },
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,

@@ -3,10 +3,22 @@
 //! [`LanguageModel`] is what everything above sees: no backend, no tensor. [`ModelInput`] is a prompt
 //! as the model takes it, token ids with the patches of its pictures beside them.
 
+pub mod answer;
+mod cache_keys;
+pub mod chat_template;
+mod engine;
 mod error;
 pub mod files;
+mod generate;
 mod language_model;
+mod prompt;
+pub mod sampler;
+#[doc(hidden)]
+pub mod scripted;
 
+pub use engine::{Clock, Engine, EngineParts};
 pub use error::{Error, Result};
 pub use files::{GenerationDefaults, ModelFiles};
+pub use generate::{Answer, Event, GenerateOptions, StopReason};
 pub use language_model::{LanguageModel, LocalFuture, Memory, ModelInput, Visual};
+pub use prompt::{Message, Part, Prompt, Role};

@@ -1,0 +1,262 @@
+//! A model with its vocabulary and chat template: conversations in, streamed answers out.
+
+use std::ops::ControlFlow;
+
+use model::config::Config;
+use tensor::Candidate;
+use tokenizer::Tokenizer;
+use vision::Preprocessor;
+
+use crate::cache_keys::{CacheKey, cache_keys};
+use crate::chat_template::ChatTemplate;
+use crate::generate::{Answer, Event, GenerateOptions, Listener, StopReason, TextStream};
+use crate::prompt::{Message, Prompt, PromptBuilder};
+use crate::sampler::Sampler;
+use crate::{Error, LanguageModel, LocalFuture, Memory, ModelInput, Result};
+
+/// Milliseconds since any fixed moment.
+pub type Clock = Box<dyn Fn() -> f64>;
+
+/// Tokens that end a turn in some of ERNIE's templates, beside the configured ones.
+const TURN_ENDS: [&str; 2] = ["<|end_of_sentence|>", "<|im_end|>"];
+
+/// What an [`Engine`] is made of.
+pub struct EngineParts {
+    /// The model; its cache may be empty or not.
+    pub model: Box<dyn LanguageModel>,
+    /// Its vocabulary.
+    pub tokenizer: Tokenizer,
+    /// Its chat template.
+    pub template: ChatTemplate,
+    /// How its pictures are cut into patches.
+    pub preprocessor: Preprocessor,
+    /// For the timings of answers.
+    pub clock: Clock,
+}
+
+/// A loaded model that answers.
+///
+/// It keeps the tokens whose keys and values are cached, so that the next turn of a conversation, or another
+/// question about the same picture, reads only what is new.
+pub struct Engine {
+    parts: EngineParts,
+    stop_ids: Vec<u32>,
+    /// As long as the model's context.
+    cached: Vec<CacheKey>,
+}
+
+impl Engine {
+    /// Puts an engine together; `Engine::open` does so from files.
+    ///
+    /// # Errors
+    /// If the model's cache cannot be emptied.
+    pub fn new(mut parts: EngineParts) -> Result<Self> {
+        parts.model.truncate(0)?;
+        let mut stop_ids = parts.model.config().tokens.eos.clone();
+        stop_ids.extend(TURN_ENDS.iter().filter_map(|token| parts.tokenizer.token_id(token)));
+        Ok(Self { parts, stop_ids, cached: Vec::new() })
+    }
+
+    /// Sizes and special tokens of the model.
+    pub fn config(&self) -> &Config {
+        self.parts.model.config()
+    }
+
+    /// The vocabulary.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.parts.tokenizer
+    }
+
+    /// How pictures are cut into patches for this model.
+    pub fn preprocessor(&self) -> &Preprocessor {
+        &self.parts.preprocessor
+    }
+
+    /// Whether messages may hold pictures.
+    pub fn takes_pictures(&self) -> bool {
+        self.config().vision.is_some()
+    }
+
+    /// Bytes held now.
+    pub fn bytes_resident(&self) -> Memory {
+        self.parts.model.bytes_resident()
+    }
+
+    /// Tokens that a prompt and its answer may have together.
+    pub fn context_limit(&self) -> usize {
+        self.config().text.max_position_embeddings
+    }
+
+    /// The text of a conversation as the model would read it, placeholders not yet expanded.
+    ///
+    /// # Errors
+    /// If the template refuses the conversation.
+    pub fn render(&self, messages: &[Message], options: &GenerateOptions) -> Result<String> {
+        let text = self.builder().render(messages, options.enable_thinking)?;
+        Ok(text.replace(tokenizer::GUARD, ""))
+    }
+
+    /// Token ids and pictures of a conversation.
+    ///
+    /// # Errors
+    /// If the template refuses the conversation, or it holds pictures that the model cannot take.
+    pub fn prompt(&self, messages: &[Message], options: &GenerateOptions) -> Result<Prompt> {
+        self.builder().build(messages, options.enable_thinking)
+    }
+
+    /// Answers a conversation, telling `on_event` what happens.
+    ///
+    /// If `on_event` breaks, the answer so far comes back with [`StopReason::Cancelled`], and the cache stays
+    /// usable, as it does after an error.
+    ///
+    /// # Errors
+    /// As [`prompt`](Self::prompt) and [`generate`](Self::generate).
+    pub fn chat<'a>(
+        &'a mut self,
+        messages: &'a [Message],
+        options: &'a GenerateOptions,
+        on_event: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> LocalFuture<'a, Result<Answer>> {
+        Box::pin(async move {
+            let prompt = self.prompt(messages, options)?;
+            self.generate(&prompt, options, on_event).await
+        })
+    }
+
+    /// Goes on after `prompt`.
+    ///
+    /// # Errors
+    /// If the prompt is empty or too long, an option makes no sense, or the model fails.
+    pub fn generate<'a>(
+        &'a mut self,
+        prompt: &'a Prompt,
+        options: &'a GenerateOptions,
+        on_event: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> LocalFuture<'a, Result<Answer>> {
+        Box::pin(async move {
+            let answer = self.answer(prompt, options, on_event).await;
+            if answer.is_err() {
+                // What the model holds after an error is not known well enough to build on.
+                self.cached.clear();
+                self.parts.model.truncate(0)?;
+            }
+            answer
+        })
+    }
+
+    async fn answer(
+        &mut self,
+        prompt: &Prompt,
+        options: &GenerateOptions,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Answer> {
+        let started = (self.parts.clock)();
+        let limit = self.context_limit();
+        let token_ids = &prompt.input.token_ids;
+        if token_ids.is_empty() {
+            return Err(Error::Prompt("it is empty".into()));
+        }
+        if token_ids.len() > limit {
+            return Err(Error::ContextTooLong { prompt: token_ids.len(), limit });
+        }
+        let mut sampler = Sampler::new(&options.sampler(), options.seed, token_ids)?;
+        let mut stream = TextStream::new(&self.parts.tokenizer, &options.stop, prompt.in_reasoning);
+        let mut listener = Listener { on_event, cancelled: false };
+
+        let (cached_tokens, candidates) =
+            self.prefill(&prompt.input, options, sampler.n_candidates(), &mut listener).await?;
+        let prefilled = (self.parts.clock)();
+        let mut first_token = prefilled;
+        let mut answer_ids = Vec::new();
+        let mut n_generated = 0;
+        let mut next = candidates;
+        let stop_reason = loop {
+            if listener.cancelled {
+                break StopReason::Cancelled;
+            }
+            if n_generated == options.max_tokens {
+                break StopReason::MaxTokens;
+            }
+            if let Some(&token) = answer_ids.last() {
+                // The last token is decoded only now, when one more is wanted.
+                if self.cached.len() >= limit {
+                    break StopReason::ContextFull;
+                }
+                next = self.parts.model.decode(token, sampler.n_candidates()).await?;
+                self.cached.push((token, 0));
+            }
+            let token = sampler.sample(&next)?;
+            n_generated += 1;
+            if n_generated == 1 {
+                first_token = (self.parts.clock)();
+            }
+            listener.tell(Event::Token(token));
+            if !options.ignore_eos && self.stop_ids.contains(&token) {
+                break StopReason::Eos;
+            }
+            answer_ids.push(token);
+            if stream.push(token, &mut |event| listener.tell(event)) {
+                break StopReason::StopString;
+            }
+        };
+        stream.finish(stop_reason == StopReason::StopString, &mut |event| listener.tell(event));
+        let ended = (self.parts.clock)();
+        Ok(Answer {
+            text: stream.text,
+            reasoning: Some(stream.reasoning).filter(|text| !text.is_empty()),
+            token_ids: answer_ids,
+            stop_reason,
+            prompt_tokens: token_ids.len(),
+            cached_tokens,
+            generated_tokens: n_generated,
+            ttft_ms: first_token - started,
+            prefill_ms: prefilled - started,
+            decode_ms: ended - first_token,
+            notes: prompt.notes.clone(),
+        })
+    }
+
+    /// Reads what is not cached yet. Returns how much was, and the candidates, unless it was cancelled.
+    async fn prefill(
+        &mut self,
+        input: &ModelInput,
+        options: &GenerateOptions,
+        k: usize,
+        listener: &mut Listener<'_>,
+    ) -> Result<(usize, Vec<Candidate>)> {
+        let keys = cache_keys(input, self.parts.model.config())?;
+        // Given positions may differ where the tokens agree.
+        let reusable = options.reuse_prefix && input.position_ids.is_none();
+        let common = self.cached.iter().zip(&keys).take_while(|(a, b)| a == b).count();
+        // At least one token is read again, for its logits.
+        let kept = if reusable { common.min(keys.len() - 1) } else { 0 };
+        let model = &mut self.parts.model;
+        model.truncate(kept)?;
+        self.cached.truncate(kept);
+        let mut progress = |done, total| {
+            listener.tell(Event::Prefill { done, total });
+            if listener.cancelled { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let result = model.prefill(input, options.prefill_chunk.max(1), k, &mut progress).await;
+        let candidates = match result {
+            Err(Error::Cancelled) if listener.cancelled => Vec::new(),
+            result => result?,
+        };
+        self.cached.extend_from_slice(&keys[kept..self.parts.model.context_len()]);
+        Ok((kept, candidates))
+    }
+
+    fn builder(&self) -> PromptBuilder<'_> {
+        let EngineParts { tokenizer, template, .. } = &self.parts;
+        PromptBuilder { template, tokenizer, config: self.config() }
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("config", self.config()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,276 @@
+//! One answer: prefill behind the cached prefix, then token after token until something ends it.
+
+use std::ops::ControlFlow;
+
+use tokenizer::{Detokenizer, Tokenizer};
+
+use crate::answer::{AnswerParser, Piece, partial_suffix};
+use crate::sampler::SamplerOptions;
+
+/// How an answer is made. The default is greedy, of at most 256 tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateOptions {
+    /// As [`SamplerOptions::temperature`].
+    pub temperature: f64,
+    /// As [`SamplerOptions::top_k`].
+    pub top_k: usize,
+    /// As [`SamplerOptions::top_p`].
+    pub top_p: f64,
+    /// As [`SamplerOptions::min_p`].
+    pub min_p: f64,
+    /// As [`SamplerOptions::repetition_penalty`].
+    pub repetition_penalty: f64,
+    /// As [`SamplerOptions::frequency_penalty`].
+    pub frequency_penalty: f64,
+    /// As [`SamplerOptions::presence_penalty`].
+    pub presence_penalty: f64,
+    /// Of the random numbers: the same seed gives the same answer.
+    pub seed: u64,
+    /// Texts that end the answer, wherever they come, reasoning included; they are not part of it.
+    pub stop: Vec<String>,
+    /// Tokens of the answer at most; with 0 only the prompt is read.
+    pub max_tokens: usize,
+    /// Rows of a prefill step.
+    pub prefill_chunk: usize,
+    /// Whether tokens that are cached from an earlier prompt need not be read again.
+    pub reuse_prefix: bool,
+    /// Whether to go on after a token that ends an answer.
+    pub ignore_eos: bool,
+    /// Whether the model shall think first; `None` leaves it to the template.
+    pub enable_thinking: Option<bool>,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        let greedy = SamplerOptions::default();
+        Self {
+            temperature: greedy.temperature,
+            top_k: greedy.top_k,
+            top_p: greedy.top_p,
+            min_p: greedy.min_p,
+            repetition_penalty: greedy.repetition_penalty,
+            frequency_penalty: greedy.frequency_penalty,
+            presence_penalty: greedy.presence_penalty,
+            seed: 0,
+            stop: Vec::new(),
+            max_tokens: 256,
+            prefill_chunk: 512,
+            reuse_prefix: true,
+            ignore_eos: false,
+            enable_thinking: None,
+        }
+    }
+}
+
+impl GenerateOptions {
+    /// What the sampler needs of them.
+    pub fn sampler(&self) -> SamplerOptions {
+        SamplerOptions {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            frequency_penalty: self.frequency_penalty,
+            presence_penalty: self.presence_penalty,
+        }
+    }
+}
+
+/// Something happened; who is told may answer `Break` to cancel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// So many of the prompt's new tokens are read.
+    Prefill {
+        /// Read so far.
+        done: usize,
+        /// To be read.
+        total: usize,
+    },
+    /// A token was chosen, whether or not it shows yet.
+    Token(u32),
+    /// More of what the model thinks.
+    Reasoning(String),
+    /// More of the answer.
+    Text(String),
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// The model ended it.
+    Eos,
+    /// A stop text came.
+    StopString,
+    /// It has as many tokens as were asked for.
+    MaxTokens,
+    /// The model takes no more tokens.
+    ContextFull,
+    /// The caller cancelled.
+    Cancelled,
+}
+
+/// What the model said, and what that took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The answer.
+    pub text: String,
+    /// What the model thought before it.
+    pub reasoning: Option<String>,
+    /// All generated tokens but the one that ends the answer.
+    pub token_ids: Vec<u32>,
+    /// Why it ended.
+    pub stop_reason: StopReason,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Those of them that were cached.
+    pub cached_tokens: usize,
+    /// Tokens that were generated, the ending one included.
+    pub generated_tokens: usize,
+    /// From the call to the first token.
+    pub ttft_ms: f64,
+    /// Reading the prompt.
+    pub prefill_ms: f64,
+    /// From the first token to the end.
+    pub decode_ms: f64,
+    /// Everything that was lost or changed on the way in.
+    pub notes: Vec<String>,
+}
+
+/// Tags that the answer's parser needs to see, though vocabularies hide them as control tokens.
+const TAGS: [&str; 6] = ["<think>", "</think>", "<response>", "</response>", "<tool_call>", "</tool_call>"];
+
+/// Tokens to events: detokenises, watches for stop texts, tells reasoning from answer.
+pub(crate) struct TextStream {
+    detokenizer: Detokenizer,
+    tags: Vec<(u32, &'static str)>,
+    stops: StopStrings,
+    parser: AnswerParser,
+    pub(crate) text: String,
+    pub(crate) reasoning: String,
+}
+
+impl TextStream {
+    pub(crate) fn new(tokenizer: &Tokenizer, stop: &[String], in_reasoning: bool) -> Self {
+        Self {
+            detokenizer: tokenizer.detokenizer(true),
+            tags: TAGS.iter().filter_map(|tag| Some((tokenizer.token_id(tag)?, *tag))).collect(),
+            stops: StopStrings::new(stop),
+            parser: AnswerParser::new(in_reasoning),
+            text: String::new(),
+            reasoning: String::new(),
+        }
+    }
+
+    /// Takes a token; whether a stop text is complete with it.
+    pub(crate) fn push(&mut self, id: u32, emit: &mut dyn FnMut(Event)) -> bool {
+        let spelt = match self.tags.iter().find(|&&(tag, _)| tag == id) {
+            Some((_, tag)) => self.detokenizer.finish() + tag,
+            None => self.detokenizer.push(id),
+        };
+        let (text, stopped) = self.stops.push(&spelt);
+        let pieces = self.parser.push(&text);
+        self.emit(pieces, emit);
+        stopped
+    }
+
+    /// Ends the stream. What was held back in fear of a stop text is shown, unless one came.
+    pub(crate) fn finish(&mut self, stopped: bool, emit: &mut dyn FnMut(Event)) {
+        if !stopped {
+            let (text, _) = self.stops.push(&self.detokenizer.finish());
+            let pieces = self.parser.push(&(text + &self.stops.finish()));
+            self.emit(pieces, emit);
+        }
+        let pieces = self.parser.finish();
+        self.emit(pieces, emit);
+    }
+
+    fn emit(&mut self, pieces: Vec<Piece>, emit: &mut dyn FnMut(Event)) {
+        for piece in pieces {
+            emit(match piece {
+                Piece::Reasoning(text) => {
+                    self.reasoning.push_str(&text);
+                    Event::Reasoning(text)
+                }
+                Piece::Text(text) => {
+                    self.text.push_str(&text);
+                    Event::Text(text)
+                }
+            });
+        }
+    }
+}
+
+/// Lets text through up to the first stop text, and holds back what may be the beginning of one.
+struct StopStrings {
+    stops: Vec<String>,
+    pending: String,
+}
+
+impl StopStrings {
+    fn new(stops: &[String]) -> Self {
+        Self {
+            stops: stops.iter().filter(|stop| !stop.is_empty()).cloned().collect(),
+            pending: String::new(),
+        }
+    }
+
+    /// The text that is certain, and whether a stop text follows it.
+    fn push(&mut self, text: &str) -> (String, bool) {
+        self.pending.push_str(text);
+        if let Some(at) = self.stops.iter().filter_map(|stop| self.pending.find(stop.as_str())).min() {
+            self.pending.truncate(at);
+            return (std::mem::take(&mut self.pending), true);
+        }
+        let held = self.stops.iter().map(|stop| partial_suffix(&self.pending, stop)).max().unwrap_or(0);
+        let certain = self.pending.len() - held;
+        (self.pending.drain(..certain).collect(), false)
+    }
+
+    fn finish(&mut self) -> String {
+        std::mem::take(&mut self.pending)
+    }
+}
+
+/// Calls `on_event` until it breaks, and remembers that.
+pub(crate) struct Listener<'a> {
+    pub(crate) on_event: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
+    pub(crate) cancelled: bool,
+}
+
+impl Listener<'_> {
+    pub(crate) fn tell(&mut self, event: Event) {
+        if !self.cancelled {
+            self.cancelled = (self.on_event)(event).is_break();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(stops: &[&str], parts: &[&str], expected: &[&str], stopped: bool) {
+        let mut stream = StopStrings::new(&stops.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
+        let mut found = Vec::new();
+        let mut hit = false;
+        for part in parts {
+            let (text, stop) = stream.push(part);
+            found.push(text);
+            hit |= stop;
+        }
+        assert_eq!(found, expected);
+        assert_eq!(hit, stopped);
+    }
+
+    #[test]
+    fn stop_texts_span_parts_and_never_show() {
+        check(&["END"], &["aE", "N", "Db"], &["a", "", ""], true);
+        check(&["END"], &["aE", "N", "x"], &["a", "", "ENx"], false);
+        check(&["aab"], &["aa", "ab"], &["", "a"], true);
+        check(&["lo w", "llo"], &["hel", "lo world"], &["he", ""], true);
+        check(&["é"], &["caf", "é!"], &["caf", ""], true);
+        check(&[""], &["abc"], &["abc"], false);
+    }
+}
