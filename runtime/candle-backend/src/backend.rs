@@ -1,7 +1,9 @@
 //! [`Backend`] on candle tensors: shape checks, then our kernels or the composed form.
 
 use candle_core::{Device, Tensor};
-use tensor::{Backend, Candidate, Error, Experts, Gelu, Heads, Mask, RawTensor, Result, RopePairs, Routing};
+use tensor::{
+    Backend, Candidate, Error, Experts, Gelu, Heads, Mask, RawTensor, Result, RopePairs, Routing, WeightBytes,
+};
 
 use crate::{KvCache, Weight, composed, ops};
 
@@ -91,6 +93,15 @@ impl Backend for Candle {
         match self.composed {
             false => Weight::mapped(raw),
             true => Weight::decoded(raw, &self.device),
+        }
+    }
+
+    fn weight_bytes(&self, weight: &Weight) -> WeightBytes {
+        match weight {
+            Weight::Dense(w) => {
+                WeightBytes { shared: 0, owned: (w.elem_count() * w.dtype().size_in_bytes()) as u64 }
+            }
+            Weight::Mapped(raw) => WeightBytes { shared: raw.bytes.len() as u64, owned: 0 },
         }
     }
 

@@ -23,6 +23,18 @@ pub enum Architecture {
     VisionLanguage,
 }
 
+impl Architecture {
+    /// As `model_type` in published configurations.
+    #[must_use]
+    pub fn model_type(self) -> &'static str {
+        match self {
+            Self::Dense => "ernie4_5",
+            Self::Moe => "ernie4_5_moe",
+            Self::VisionLanguage => "ernie4_5_moe_vl",
+        }
+    }
+}
+
 /// A whole checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {

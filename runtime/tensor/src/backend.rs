@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use crate::{Gelu, Heads, Mask, RawTensor, Result, RopePairs};
+use crate::{Gelu, Heads, Mask, RawTensor, Result, RopePairs, WeightBytes};
 
 /// A token and its logit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,6 +60,8 @@ pub trait Backend: Sized + 'static {
 
     /// Takes over a stored parameter. Its bytes may be shared or repacked, by the backend's choice.
     fn weight(&self, raw: RawTensor) -> Result<Self::Weight>;
+    /// Where the bytes of a parameter are.
+    fn weight_bytes(&self, weight: &Self::Weight) -> WeightBytes;
     /// Uploads `rows`, a whole number of rows of `cols` values.
     fn tensor(&self, rows: &[f32], cols: usize) -> Result<Self::Tensor>;
     /// Uploads indices.

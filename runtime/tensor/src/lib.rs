@@ -28,7 +28,7 @@ pub mod weights;
 pub use backend::{Backend, Candidate, Experts, Routing};
 pub use dtype::{BlockShape, DType};
 pub use error::{Error, Result};
-pub use params::{Gelu, Heads, Mask, RopePairs};
+pub use params::{Gelu, Heads, Mask, RopePairs, WeightBytes};
 pub use raw::{RawTensor, SharedBytes};
 pub use reference::{Matrix, Reference, ReferenceCache, ReferenceWeight};
 pub use taps::{Tapped, Taps};

@@ -71,3 +71,12 @@ pub enum Gelu {
     /// `x · σ(1.702 x)`, as in CLIP and the ERNIE vision tower.
     Quick,
 }
+
+/// Bytes that a parameter occupies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WeightBytes {
+    /// Read where [`RawTensor`](crate::RawTensor) holds them.
+    pub shared: u64,
+    /// In a copy that the backend made.
+    pub owned: u64,
+}

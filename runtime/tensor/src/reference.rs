@@ -5,7 +5,9 @@
 
 use std::ops::Range;
 
-use crate::{Backend, Candidate, Error, Experts, Gelu, Heads, Mask, RawTensor, Result, RopePairs, Routing};
+use crate::{
+    Backend, Candidate, Error, Experts, Gelu, Heads, Mask, RawTensor, Result, RopePairs, Routing, WeightBytes,
+};
 
 /// The plain-loop backend.
 #[derive(Debug, Clone, Copy, Default)]
@@ -169,6 +171,10 @@ impl Backend for Reference {
 
     fn weight(&self, raw: RawTensor) -> Result<ReferenceWeight> {
         Ok(ReferenceWeight { rows: raw.rows(), matrix: Matrix::new(raw.to_f32()?, raw.cols()) })
+    }
+
+    fn weight_bytes(&self, weight: &ReferenceWeight) -> WeightBytes {
+        WeightBytes { shared: 0, owned: size_of_val(weight.matrix.data.as_slice()) as u64 }
     }
 
     fn tensor(&self, rows: &[f32], cols: usize) -> Result<Matrix> {

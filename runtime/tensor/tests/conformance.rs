@@ -2,7 +2,7 @@
 
 use tensor::{
     Backend, Candidate, DType, Experts, Gelu, Heads, Mask, Matrix, RawTensor, Reference, ReferenceCache,
-    ReferenceWeight, Result, RopePairs, Routing, conformance,
+    ReferenceWeight, Result, RopePairs, Routing, WeightBytes, conformance,
 };
 
 /// The reference with one mistake.
@@ -88,6 +88,10 @@ impl Backend for Broken {
             return R.weight(RawTensor::from_f32("off", &raw.shape, &values));
         }
         R.weight(raw)
+    }
+
+    fn weight_bytes(&self, weight: &ReferenceWeight) -> WeightBytes {
+        R.weight_bytes(weight)
     }
 
     fn tensor(&self, rows: &[f32], cols: usize) -> Result<Matrix> {
