@@ -8,17 +8,16 @@ mod open;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
-use model::config::{TextConfig, VisionConfig};
 use model::{Checkpoint, Config, Decoder};
 use serde_json::Value;
 use tensor::SharedBytes;
 use tensor::weights::{Gguf, Safetensors, TensorIndex};
 use tokenizer::{AddedToken, Tokenizer};
-use vision::{Preprocessor, Resampler, Tower, TowerConfig};
+use vision::{Preprocessor, Resampler, Tower};
 
 pub use generation_defaults::GenerationDefaults;
 
-use crate::{Error, Result};
+use crate::{Error, Result, tower_config};
 
 const SHARD_INDEX: &str = "model.safetensors.index.json";
 
@@ -258,20 +257,4 @@ fn shards(json: &str) -> Result<Vec<String>> {
     names.sort();
     names.dedup();
     Ok(names)
-}
-
-fn tower_config(text: &TextConfig, vision: &VisionConfig) -> TowerConfig {
-    TowerConfig {
-        depth: vision.depth,
-        hidden_size: vision.hidden_size,
-        intermediate_size: vision.intermediate_size,
-        n_heads: vision.n_heads,
-        patch_values: vision.in_channels * vision.patch_size * vision.patch_size,
-        spatial_merge_size: vision.spatial_merge_size,
-        temporal_merge_size: vision.temporal_merge_size,
-        norm_eps: vision.norm_eps,
-        rope_theta: vision.rope_theta,
-        text_hidden_size: text.hidden_size,
-        text_norm_eps: text.rms_norm_eps,
-    }
 }

@@ -41,7 +41,7 @@ pub struct ModelInput {
 /// Bytes a model holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Weights that lie in a mapped file or a shared buffer, and are read in place.
+    /// Weights that are read in place: in a mapped file, or where they were unpacked from one.
     pub weights_mapped: u64,
     /// Weights that the backend made its own copy of.
     pub weights_owned: u64,

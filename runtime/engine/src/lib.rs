@@ -8,17 +8,25 @@ mod cache_keys;
 pub mod chat_template;
 mod engine;
 mod error;
+pub mod eval;
 pub mod files;
 mod generate;
 mod language_model;
+mod layout;
+mod load;
+mod loaded;
 mod prompt;
 pub mod sampler;
 #[doc(hidden)]
 pub mod scripted;
+mod trace;
 
 pub use engine::{Clock, Engine, EngineParts};
 pub use error::{Error, Result};
 pub use files::{GenerationDefaults, ModelFiles};
 pub use generate::{Answer, Event, GenerateOptions, StopReason};
 pub use language_model::{LanguageModel, LocalFuture, Memory, ModelInput, Visual};
+pub use load::{Device, load, load_traceable};
+pub use loaded::{Loaded, tower_config};
 pub use prompt::{Message, Part, Prompt, Role};
+pub use trace::{Capture, Captured, Trace, Traceable, Values};

@@ -1,0 +1,49 @@
+//! Model files → a model on a device: the only `match` over backends.
+
+use tensor::{Backend, Reference};
+
+use crate::{LanguageModel, Loaded, ModelFiles, Result, Traceable};
+
+/// Where a model runs. All devices compute in `f32`, on weights decoded exactly.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Device {
+    /// The processor. Weights are read where their file is mapped.
+    #[cfg(feature = "candle")]
+    #[default]
+    Cpu,
+    /// The NVIDIA GPU of this number. Weights are copied to it.
+    #[cfg(feature = "cuda")]
+    Cuda(usize),
+    /// Plain loops on decoded copies of the weights: slow, and what the others are judged by.
+    #[cfg_attr(not(feature = "candle"), default)]
+    Reference,
+}
+
+/// Loads a model, with an empty cache.
+///
+/// # Errors
+/// If a file is damaged or missing, a parameter is missing or has another shape, or the device is not there.
+pub fn load(files: &ModelFiles, device: Device) -> Result<Box<dyn LanguageModel>> {
+    Ok(load_traceable(files, device)?)
+}
+
+/// [`load`] for those who want to see inside.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_traceable(files: &ModelFiles, device: Device) -> Result<Box<dyn Traceable>> {
+    match device {
+        #[cfg(feature = "candle")]
+        Device::Cpu => load_on(candle_backend::Candle::cpu(), files),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(ordinal) => load_on(candle_backend::Candle::cuda(ordinal)?, files),
+        Device::Reference => load_on(Reference, files),
+    }
+}
+
+fn load_on<B: Backend + Clone>(backend: B, files: &ModelFiles) -> Result<Box<dyn Traceable>> {
+    let checkpoint = files.checkpoint()?;
+    let weights = checkpoint.weights(&backend);
+    Ok(Box::new(Loaded::load(backend.clone(), &weights, checkpoint.config.clone())?))
+}
