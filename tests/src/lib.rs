@@ -1,1 +1,12 @@
-//! Placeholder.
+//! Tests that span crates: recorded runs of the reference implementation, and laws that hold for any model.
+//!
+//! The recorded cases are data; `reference/README.md` says what one is and how they were made.
+
+#![cfg(test)]
+
+mod image_front;
+mod invariants;
+mod mutations;
+mod parity;
+mod recorded;
+mod server;
