@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use engine::eval::EvalServer;
 use serde_json::{Value, json};
 
-use crate::recorded::{TOLERANCE, case, read, relative_error};
+use crate::recorded::{TOLERANCE, case, folder, read, relative_error};
 
 /// A folder that is removed at the end.
 struct Scratch(PathBuf);
@@ -132,4 +132,20 @@ fn a_failed_load_leaves_no_model() {
     ask(&mut server, &json!({"op": "load", "model": "/nowhere"}));
     let answer = ask(&mut server, &json!({"id": 7, "op": "eval", "input": "/nowhere", "output": "/nowhere"}));
     assert!(answer["error"].as_str().unwrap().contains("no model is loaded"), "{answer}");
+}
+
+#[test]
+fn a_conversation_is_rendered_by_a_template_file() {
+    let conversations: Value =
+        serde_json::from_slice(&fs::read(folder("chat").join("conversations.json")).unwrap()).unwrap();
+    assert!(conversations.is_object() || conversations.is_array());
+    let answer = ask(
+        &mut EvalServer::default(),
+        &json!({
+            "id": 5, "op": "chat", "template_file": folder("chat").join("text.jinja"),
+            "messages": [{"role": "user", "content": "Hi"}], "add_generation_prompt": true, "kwargs": {}, "tools": null,
+        }),
+    );
+    assert_eq!(answer["ok"], true, "{answer}");
+    assert!(answer["text"].as_str().unwrap().contains("User: Hi"), "{answer}");
 }

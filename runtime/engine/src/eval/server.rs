@@ -1,9 +1,10 @@
 //! Evaluation of files, and the same as lines of JSON.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -13,6 +14,7 @@ use tokenizer::Tokenizer;
 use vision::{DecodeOptions, Preprocessor};
 
 use super::{EvalOptions, Evaluation, Named, evaluate};
+use crate::chat_template::{BuiltIn, ChatTemplate, RenderOptions};
 use crate::{Capture, Device, Error, ModelFiles, Result, Traceable, load_traceable};
 
 /// Longest line of a request; longer ones are refused without being kept.
@@ -82,6 +84,7 @@ enum Request {
         images: Vec<Box<Path>>,
         output: Box<Path>,
     },
+    Chat(ChatRequest),
 }
 
 /// What `eval` may write.
@@ -92,6 +95,17 @@ enum Part {
     Hidden,
     Router,
     Vision,
+}
+
+/// A conversation to render.
+#[derive(Debug, Deserialize)]
+struct ChatRequest {
+    messages: Value,
+    template_file: Option<Box<Path>>,
+    add_generation_prompt: Option<bool>,
+    #[serde(default)]
+    kwargs: Map<String, Value>,
+    tools: Option<Value>,
 }
 
 impl EvalServer {
@@ -153,6 +167,7 @@ impl EvalServer {
             Request::Preprocess { images, output } => {
                 json!({ "image_grid_thw": self.preprocess(&images, &output)? })
             }
+            Request::Chat(chat) => json!({ "text": self.chat(chat)? }),
         };
         match answer {
             Value::Object(members) => Ok(members),
@@ -224,6 +239,32 @@ impl EvalServer {
         )?;
         Ok(grids)
     }
+
+    /// Renders as it is written, special tokens in the messages included.
+    fn chat(&self, request: ChatRequest) -> Result<String> {
+        let template = match &request.template_file {
+            Some(path) => ChatTemplate::new(&read_text(path)?)?,
+            None => match self.files()?.chat_template()? {
+                Some(source) => ChatTemplate::new(&source)?,
+                None => {
+                    let config = self.loaded.as_ref().ok_or_else(nothing_loaded)?.model.config();
+                    ChatTemplate::built_in(BuiltIn::for_model(config, &self.tokenizer()?)?)
+                }
+            },
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let options = RenderOptions {
+            add_generation_prompt: request.add_generation_prompt,
+            tools: request.tools,
+            variables: request.kwargs,
+            unix_time: i64::try_from(now.as_secs()).ok(),
+        };
+        template.render(&request.messages, &options, &|text| Cow::Borrowed(text))
+    }
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
 /// Everything is computed in `f32`; weights are decoded exactly.
