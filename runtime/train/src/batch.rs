@@ -61,11 +61,10 @@ impl Packer {
     }
 
     fn push(&self, batch: &mut Batch, index: usize, sample: &Sample) -> Result<()> {
-        let Ids { begin, end_of_sentence, eos, placeholder, image_start, image_end, .. } = self.ids;
+        let Ids { begin, end_of_sentence, placeholder, image_start, image_end, .. } = self.ids;
         let mut spans = Vec::new();
         let mut text = vec![begin];
         let say = |text: &mut Vec<u32>, words: &str| text.extend(self.tokenizer.encode(words));
-        let last = sample.turns.len() - 1;
         // Where text tokens of this chat begin that are not yet in the batch.
         let flush = |batch: &mut Batch, spans: &mut Vec<Span>, text: &mut Vec<u32>| {
             spans.push(Span::Text(text.len()));
@@ -110,7 +109,8 @@ impl Packer {
             flush(batch, &mut spans, &mut text);
 
             let mut answer = self.tokenizer.encode(&turn.answer);
-            answer.push(if nth == last { eos } else { end_of_sentence });
+            // Nobody who answers can know whether another question follows, so every answer ends alike.
+            answer.push(end_of_sentence);
             let first = batch.token_ids.len() as u32 - 1;
             batch.supervised.extend(first..first + answer.len() as u32);
             batch.targets.extend(&answer);

@@ -23,4 +23,4 @@ pub use checkpoint::Checkpoint;
 pub use evaluate::{Report, Score, evaluate, overall};
 pub use learner::Learner;
 pub use parameters::{Kind, Parameter, Parameters};
-pub use trainer::{Budget, Plan, Run, StepReport, Trainer};
+pub use trainer::{Budget, Plan, Run, StepReport, Trainer, WeightKind};

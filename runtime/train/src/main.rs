@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokenizer::Tokenizer;
 use train::data::{DataOptions, Generator, Split};
 use train::recipe::{Ids, PIXELS, Shape, Training, preprocessor_json};
-use train::{Budget, Plan, Run, export};
+use train::{Budget, Plan, Run, WeightKind, export, overall};
 
 /// Trains the small model that ships with Ocelli.
 #[derive(Parser)]
@@ -45,10 +45,24 @@ enum Command {
         #[arg(long, default_value_t = 10.0)]
         evaluate_minutes: f64,
     },
-    /// Write the model: averaged, gates folded, bf16.
+    /// Score the run's checkpoint, skill by skill.
+    Evaluate {
+        #[command(flatten)]
+        place: Place,
+        /// Which of the weights.
+        #[arg(long, value_enum, default_value = "averaged")]
+        weights: Weights,
+        /// Questions a split.
+        #[arg(long, default_value_t = 500)]
+        questions: usize,
+    },
+    /// Write the model: gates folded, bf16.
     Export {
         #[command(flatten)]
         place: Place,
+        /// Which of the weights.
+        #[arg(long, value_enum, default_value = "averaged")]
+        weights: Weights,
         /// Folder for the model's files.
         #[arg(long)]
         out: PathBuf,
@@ -64,6 +78,23 @@ enum Command {
         #[arg(long, default_value_t = 12)]
         count: u64,
     },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Weights {
+    /// Those that train.
+    Live,
+    /// Their moving average.
+    Averaged,
+}
+
+impl From<Weights> for WeightKind {
+    fn from(weights: Weights) -> Self {
+        match weights {
+            Weights::Live => Self::Live,
+            Weights::Averaged => Self::Averaged,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -119,7 +150,8 @@ fn main() -> Result<()> {
             let mut trainer = run.trainer(&generator, Shape::SHIPPED, training)?;
             run.train(&mut trainer, &generator, &plan)
         }
-        Command::Export { place, out } => write_model(&place, &out),
+        Command::Evaluate { place, weights, questions } => score(&place, weights.into(), questions),
+        Command::Export { place, weights, out } => write_model(&place, weights.into(), &out),
         Command::Show { place, out, count } => show(&place.generator()?, &out, count),
     }
 }
@@ -128,7 +160,27 @@ fn duration(minutes: f64) -> Duration {
     Duration::from_secs_f64(minutes * 60.0)
 }
 
-fn write_model(place: &Place, out: &Path) -> Result<()> {
+/// Prints a table for each split: the whole answer right, with a grey frame, with another picture, and what
+/// the commonest answer would get.
+#[expect(clippy::print_stdout, reason = "the table is what this command is for")]
+fn score(place: &Place, weights: WeightKind, questions: usize) -> Result<()> {
+    let run = Run::open(&place.run)?;
+    let generator = place.generator()?;
+    let trainer = run.trainer(&generator, Shape::SHIPPED, Training::default())?;
+    for (split, scores) in trainer.evaluate(&generator, questions, weights)? {
+        println!("\n{split}: {:.1} % of {questions}", 100.0 * overall(&scores));
+        println!("| skill | questions | exact | grey frame | other picture | commonest answer |");
+        println!("|---|---|---|---|---|---|");
+        for (skill, s) in scores {
+            let [exact, blank, swapped, majority] =
+                [s.exact, s.blank, s.swapped, s.majority].map(|share| format!("{:.1} %", 100.0 * share));
+            println!("| {skill} | {} | {exact} | {blank} | {swapped} | {majority} |", s.questions);
+        }
+    }
+    Ok(())
+}
+
+fn write_model(place: &Place, weights: WeightKind, out: &Path) -> Result<()> {
     let run = Run::open(&place.run)?;
     let generator = place.generator()?;
     let trainer = run.trainer(&generator, Shape::SHIPPED, Training::default())?;
@@ -137,7 +189,7 @@ fn write_model(place: &Place, out: &Path) -> Result<()> {
     let tokenizer_json = run.tokenizer_json(&generator)?;
     let tokenizer = Tokenizer::from_json(tokenizer_json.as_bytes())?;
     let config = Shape::SHIPPED.config_json(tokenizer.vocab_size(), Ids::new(&tokenizer));
-    export::write(&trainer.exported()?, &out.join("model.safetensors"))?;
+    export::write(&trainer.exported(weights)?, &out.join("model.safetensors"))?;
     fs::write(out.join("tokenizer.json"), tokenizer_json)?;
     fs::write(out.join("config.json"), serde_json::to_string_pretty(&config)?)?;
     fs::write(out.join("preprocessor_config.json"), serde_json::to_string_pretty(&preprocessor_json())?)?;

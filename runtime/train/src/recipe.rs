@@ -57,9 +57,9 @@ const CONTEXT: usize = 2048;
 pub struct Ids {
     /// Begins every prompt.
     pub begin: u32,
-    /// Ends an answer that more turns follow.
+    /// Ends every answer.
     pub end_of_sentence: u32,
-    /// Ends the last answer.
+    /// Ends an answer of the published models; never trained here, but an answer it ends is over.
     pub eos: u32,
     /// One merged patch.
     pub placeholder: u32,
@@ -262,7 +262,8 @@ pub struct Training {
     pub tail: f32,
     /// Decoupled weight decay of matrices.
     pub weight_decay: f32,
-    /// Decay of the moving average of the weights: about 500 steps.
+    /// Decay of the moving average of the weights. While the rate is high weights move fast, and an average
+    /// over more than about a hundred steps is worse than its last term.
     pub ema_decay: f32,
     /// Step of the routers' correction bias against uneven load.
     pub balance_step: f32,
@@ -283,7 +284,7 @@ impl Default for Training {
             warmup: 200,
             tail: 0.2,
             weight_decay: 0.1,
-            ema_decay: 0.998,
+            ema_decay: 0.99,
             balance_step: 1e-3,
             orthogonality: 3e-4,
             tokens_per_batch: 500.0,

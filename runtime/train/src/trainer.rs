@@ -68,6 +68,15 @@ pub struct Trainer {
     trained: Duration,
 }
 
+/// Which weights of a training run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightKind {
+    /// Those that train.
+    Live,
+    /// Their moving average.
+    Averaged,
+}
+
 /// What one part of a batch teaches.
 struct Part {
     loss: f32,
@@ -223,25 +232,33 @@ impl Trainer {
             .collect())
     }
 
-    /// The averaged model with its gates folded away: what is exported.
+    /// The weights of `kind`, in the order of the parameters.
+    fn weights(&self, kind: WeightKind) -> Result<Vec<Vec<f32>>> {
+        match kind {
+            WeightKind::Live => self.parameters.values(),
+            WeightKind::Averaged => self.averaged(),
+        }
+    }
+
+    /// The model with its gates folded away: what is exported.
     ///
     /// # Errors
     /// If a gate cannot be folded.
-    pub fn exported(&self) -> Result<Tensors> {
-        let mut tensors = join(&self.parameters.list(), &self.averaged()?)?;
+    pub fn exported(&self, kind: WeightKind) -> Result<Tensors> {
+        let mut tensors = join(&self.parameters.list(), &self.weights(kind)?)?;
         fold_gpas(&mut tensors, self.shape.depth)?;
         Ok(tensors)
     }
 
-    /// Scores of the averaged model.
+    /// Scores of the model.
     ///
     /// # Errors
     /// Those of the backend.
-    pub fn evaluate(&self, generator: &Generator, n: usize) -> Result<Report> {
-        let averaged = Parameters::new(0, 1);
+    pub fn evaluate(&self, generator: &Generator, n: usize, kind: WeightKind) -> Result<Report> {
+        let parameters = Parameters::new(0, 1);
         let text = self.shape.text(self.tokenizer.vocab_size(), true);
-        let learner = Learner::load(&averaged, &text, &self.shape.tower())?;
-        averaged.set(&self.averaged()?)?;
+        let learner = Learner::load(&parameters, &text, &self.shape.tower())?;
+        parameters.set(&self.weights(kind)?)?;
         evaluate(&learner, &self.packer(), generator, n)
     }
 
@@ -379,13 +396,17 @@ impl Run {
     }
 
     fn judge(&mut self, trainer: &mut Trainer, generator: &Generator, questions: usize) -> Result<()> {
-        let report = trainer.evaluate(generator, questions)?;
-        let overall: serde_json::Map<_, _> =
-            report.iter().map(|(split, scores)| ((*split).to_owned(), overall(scores).into())).collect();
         let routers = trainer.routers.report()?;
-        self.note(json!({
-            "event": "evaluation", "step": trainer.step, "overall": overall, "scores": report, "routers": routers,
-        }))
+        for kind in [WeightKind::Live, WeightKind::Averaged] {
+            let report = trainer.evaluate(generator, questions, kind)?;
+            let overall: serde_json::Map<_, _> =
+                report.iter().map(|(split, scores)| ((*split).to_owned(), overall(scores).into())).collect();
+            self.note(json!({
+                "event": "evaluation", "step": trainer.step, "weights": format!("{kind:?}"),
+                "overall": overall, "scores": report, "routers": routers,
+            }))?;
+        }
+        Ok(())
     }
 }
 
