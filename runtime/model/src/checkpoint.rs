@@ -99,6 +99,29 @@ impl Checkpoint {
             .map(|name| (name, names::known_extra(name).unwrap_or("unknown to this model")))
     }
 
+    /// Bytes of weights that decoding one text token reads, as they are stored: the language model without
+    /// the experts that are not chosen. An embedding is read only where it is the head too.
+    ///
+    /// Counts the parameters that [`check`](Self::check) has seen.
+    #[must_use]
+    pub fn decode_bytes(&self) -> u64 {
+        let parameters = self.parameters.iter();
+        let bytes = parameters.map(|(name, pieces)| {
+            let used = pieces.iter().filter(|piece| self.used.contains(&piece.tensor));
+            let stored: f64 = used.map(|piece| self.bytes_of(piece)).sum();
+            stored * names::decode_share(name, &self.config)
+        });
+        bytes.sum::<f64>().round() as u64
+    }
+
+    fn bytes_of(&self, piece: &Piece) -> f64 {
+        let values = |shape: &[usize]| shape.iter().product::<usize>() as f64;
+        match (self.index.get(&piece.tensor), self.shape_of(piece)) {
+            (Some(raw), Ok(shape)) => raw.bytes.len() as f64 * values(&shape) / values(&raw.shape).max(1.0),
+            _ => 0.0,
+        }
+    }
+
     fn pieces(&self, name: &str) -> Result<&[Piece]> {
         self.parameters.get(name).map(Vec::as_slice).ok_or_else(|| {
             let known = nearest(name, self.parameters.keys().map(String::as_str));

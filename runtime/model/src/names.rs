@@ -55,6 +55,25 @@ pub(crate) fn known_extra(name: &str) -> Option<&'static str> {
     }
 }
 
+/// Which part of the canonical parameter `name` decoding one text token reads, on average over tokens.
+pub(crate) fn decode_share(name: &str, config: &Config) -> f64 {
+    let is_seeing = name.starts_with("vision_model.") || name.starts_with("model.resampler_model.");
+    let is_bank_of_vision = name.ends_with(".mlp.gate.weight_1");
+    let is_looked_up = name == "model.embed_tokens.weight" && !config.text.tie_word_embeddings;
+    if is_seeing || is_bank_of_vision || is_looked_up {
+        return 0.0;
+    }
+    let expert = name.split_once(".mlp.experts.").map(|(_, rest)| rest.split('.').next().unwrap_or_default());
+    let expert = expert.and_then(|index| index.parse::<usize>().ok());
+    match (expert, &config.text.moe) {
+        (Some(expert), Some(moe)) if expert < moe.text.n_experts => {
+            (moe.top_k as f64 / moe.text.n_experts as f64).min(1.0)
+        }
+        (Some(_), _) => 0.0,
+        (None, _) => 1.0,
+    }
+}
+
 /// The parameters that the tensor `name` of `shape` holds.
 pub(crate) fn parts(name: &str, shape: &[usize], layout: Layout, config: &Config) -> Vec<Part> {
     let name = match gguf(name) {
@@ -232,4 +251,32 @@ fn mlp_parts(prefix: &str, rest: &str, shape: &[usize], transposed: bool, config
         }
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decoding_text_reads_the_chosen_experts_and_nothing_of_the_eye() {
+        let json = include_str!("../../../tests/recorded/vl_image/config.json");
+        let tied = Config::from_json(json).unwrap();
+        let mut untied = tied.clone();
+        untied.text.tie_word_embeddings = false;
+        for (name, share) in [
+            ("model.layers.0.mlp.up_proj.weight", 1.0),
+            ("model.layers.1.mlp.gate.weight", 1.0),
+            ("model.layers.1.mlp.gate.weight_1", 0.0),
+            ("model.layers.1.mlp.shared_experts.up_proj.weight", 1.0),
+            ("model.layers.1.mlp.experts.7.up_proj.weight", 3.0 / 8.0),
+            ("model.layers.1.mlp.experts.8.up_proj.weight", 0.0),
+            ("vision_model.blocks.0.attn.qkv.weight", 0.0),
+            ("model.resampler_model.mlp.weight", 0.0),
+            ("model.embed_tokens.weight", 1.0),
+        ] {
+            assert_eq!(decode_share(name, &tied), share, "{name}");
+        }
+        assert_eq!(decode_share("model.embed_tokens.weight", &untied), 0.0);
+        assert_eq!(decode_share("lm_head.weight", &untied), 1.0);
+    }
 }
