@@ -1,5 +1,7 @@
 //! A model with its vocabulary and chat template: conversations in, streamed answers out.
 
+mod open;
+
 use std::ops::ControlFlow;
 
 use model::config::Config;
@@ -46,7 +48,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Puts an engine together; `Engine::open` does so from files.
+    /// Puts an engine together; [`Engine::open`] does so from files.
     ///
     /// # Errors
     /// If the model's cache cannot be emptied.
