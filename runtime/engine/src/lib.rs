@@ -30,3 +30,6 @@ pub use load::{Device, load, load_traceable};
 pub use loaded::{Loaded, tower_config};
 pub use prompt::{Message, Part, Prompt, Role};
 pub use trace::{Capture, Captured, Trace, Traceable, Values};
+
+/// What asks for a caption: the question that the trainer teaches most and `ocelli caption` asks.
+pub const CAPTION_PROMPT: &str = "Describe this picture.";
