@@ -1,0 +1,158 @@
+//! Arguments that several commands share.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use engine::{Device, Engine, GenerateOptions, GenerationDefaults, ModelFiles};
+
+/// Which model answers, and on how many threads.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ModelArgs {
+    /// A folder with config.json and safetensors, or a GGUF file [default: the model inside this program]
+    #[arg(long, short, value_name = "PATH")]
+    pub(crate) model: Option<PathBuf>,
+    /// Threads to compute on [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+impl ModelArgs {
+    /// Opens the model's files and sets the number of threads.
+    pub(crate) fn files(&self) -> anyhow::Result<ModelFiles> {
+        self.set_threads()?;
+        open_model(self.model.as_deref())
+    }
+
+    /// Loads the model.
+    pub(crate) fn engine(&self) -> anyhow::Result<Engine> {
+        self.engine_of(&self.files()?)
+    }
+
+    /// Loads the model from files that are open.
+    pub(crate) fn engine_of(&self, files: &ModelFiles) -> anyhow::Result<Engine> {
+        let start = Instant::now();
+        let clock = Box::new(move || start.elapsed().as_secs_f64() * 1000.0);
+        Ok(Engine::open(files, Device::Cpu, clock)?)
+    }
+
+    /// Has all computing done on the wished number of threads.
+    pub(crate) fn set_threads(&self) -> anyhow::Result<()> {
+        let Some(n) = self.threads else { return Ok(()) };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n.into());
+        pool.build_global().context("cannot set the number of threads")
+    }
+}
+
+/// The files of the model at `path`, or of the one inside this program.
+pub(crate) fn open_model(path: Option<&Path>) -> anyhow::Result<ModelFiles> {
+    match path {
+        Some(path) => Ok(ModelFiles::open(path)?),
+        None => bail!("this build has no model inside; give --model PATH"),
+    }
+}
+
+/// How the words of an answer are chosen.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Answer")]
+pub(crate) struct SamplingArgs {
+    /// Longest answer in tokens
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    max_tokens: usize,
+    /// 0 takes the likeliest token each time, 1 draws as the model was trained
+    #[arg(long, value_name = "X", value_parser = at_least_0)]
+    temperature: Option<f64>,
+    /// Draw from this many likeliest tokens; 0 is all
+    #[arg(long, value_name = "N")]
+    top_k: Option<usize>,
+    /// Draw from the likeliest tokens that together reach this probability
+    #[arg(long, value_name = "X", value_parser = probability)]
+    top_p: Option<f64>,
+    /// Leave out tokens less likely than this share of the likeliest one
+    #[arg(long, value_name = "X", value_parser = probability)]
+    min_p: Option<f64>,
+    /// Divide the score of tokens that occurred before; 1 is off
+    #[arg(long, value_name = "X", value_parser = at_least_1)]
+    repetition_penalty: Option<f64>,
+    /// Lower the score of a token each time it was said
+    #[arg(long, value_name = "X", value_parser = at_least_0)]
+    frequency_penalty: Option<f64>,
+    /// Lower the score of a token once it was said
+    #[arg(long, value_name = "X", value_parser = at_least_0)]
+    presence_penalty: Option<f64>,
+    /// The same seed gives the same answer
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// End the answer before this text; may be given more than once
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Let the model think before it answers, if its template knows how
+    #[arg(long)]
+    think: bool,
+    /// Rows of the prompt to compute at a time; changes memory and time, not the answer
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    prefill_chunk: Option<u32>,
+}
+
+impl SamplingArgs {
+    /// The best token each time, unless a flag wishes otherwise: the same question, the same answer.
+    pub(crate) fn options(&self) -> GenerateOptions {
+        self.over(GenerateOptions::default())
+    }
+
+    /// As the model's authors sample from it, unless a flag wishes otherwise.
+    pub(crate) fn options_of(&self, model: &GenerationDefaults) -> GenerateOptions {
+        let mut options = GenerateOptions::default();
+        if model.do_sample != Some(false) {
+            set(&mut options.temperature, model.temperature);
+            set(&mut options.top_k, model.top_k);
+            set(&mut options.top_p, model.top_p);
+            set(&mut options.min_p, model.min_p);
+        }
+        set(&mut options.repetition_penalty, model.repetition_penalty);
+        set(&mut options.frequency_penalty, model.frequency_penalty);
+        set(&mut options.presence_penalty, model.presence_penalty);
+        self.over(options)
+    }
+
+    fn over(&self, mut options: GenerateOptions) -> GenerateOptions {
+        set(&mut options.temperature, self.temperature);
+        set(&mut options.top_k, self.top_k);
+        set(&mut options.top_p, self.top_p);
+        set(&mut options.min_p, self.min_p);
+        set(&mut options.repetition_penalty, self.repetition_penalty);
+        set(&mut options.frequency_penalty, self.frequency_penalty);
+        set(&mut options.presence_penalty, self.presence_penalty);
+        set(&mut options.prefill_chunk, self.prefill_chunk.map(|n| n as usize));
+        GenerateOptions {
+            seed: self.seed,
+            stop: self.stop.clone(),
+            max_tokens: self.max_tokens,
+            enable_thinking: self.think.then_some(true),
+            ..options
+        }
+    }
+}
+
+fn set<T: Copy, U: Copy + Into<T>>(option: &mut T, wish: Option<U>) {
+    if let Some(wish) = wish {
+        *option = wish.into();
+    }
+}
+
+fn number(text: &str, valid: impl Fn(f64) -> bool, wanted: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|&x: &f64| x.is_finite() && valid(x)).ok_or_else(|| wanted.to_string())
+}
+
+fn at_least_0(text: &str) -> Result<f64, String> {
+    number(text, |x| x >= 0.0, "a number from 0 up is needed")
+}
+
+fn at_least_1(text: &str) -> Result<f64, String> {
+    number(text, |x| x >= 1.0, "a number from 1 up is needed")
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    number(text, |x| (0.0..=1.0).contains(&x), "a number from 0 to 1 is needed")
+}

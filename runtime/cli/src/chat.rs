@@ -1,0 +1,278 @@
+//! `ocelli chat`: a conversation, at a terminal or line by line from a pipe.
+
+use std::io::{self, BufRead, IsTerminal};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use engine::{Answer, Engine, GenerateOptions, Message, Part, Role, StopReason};
+
+use crate::answer;
+use crate::args::{ModelArgs, SamplingArgs};
+use crate::inputs::{PictureArgs, Reader, VideoArgs, Visual};
+use crate::interrupt::Interrupt;
+use crate::output::{Output, bytes};
+use crate::{Outcome, is_broken_pipe};
+
+const HELP: &str = "\
+/image PATH    show a picture with your next message
+/video PATH    show a video, an animation or a folder of frames with it
+/system TEXT   tell the model how to behave; without TEXT, nothing
+/reset         forget the conversation, but not /system
+/stats         speed and memory of the last answer
+/help          this list
+/exit          leave (so does Ctrl-D; Ctrl-C ends an answer)";
+
+/// Talk with the model, about pictures too
+#[derive(Debug, Args)]
+pub(crate) struct ChatArgs {
+    /// Show a picture with the first message; may be given more than once
+    #[arg(long, value_name = "PATH")]
+    image: Vec<PathBuf>,
+    /// Tell the model how to behave
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Leave out notes
+    #[arg(long, short)]
+    quiet: bool,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    pictures: PictureArgs,
+    #[command(flatten)]
+    videos: VideoArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+pub(crate) fn run(args: ChatArgs, output: &mut Output) -> anyhow::Result<Outcome> {
+    output.set_quiet(args.quiet);
+    let files = args.model.files()?;
+    let engine = args.model.engine_of(&files)?;
+    let mut chat = Chat {
+        reader: Reader::new(engine.preprocessor(), &args.pictures)?,
+        videos: args.videos,
+        options: args.sampling.options_of(&files.generation_defaults()?),
+        engine,
+        interrupt: Interrupt::listen()?,
+        output,
+        system: args.system,
+        turns: Vec::new(),
+        attached: Vec::new(),
+        last: None,
+    };
+    for path in &args.image {
+        chat.attach(path, false)?;
+    }
+
+    // Somebody at a terminal sees each error and goes on; a script must be told at the end.
+    let is_typed = io::stdin().is_terminal();
+    if is_typed {
+        chat.output.note(&format!("{} · /help lists commands", files.name()));
+    }
+    let mut outcome = Outcome::Done;
+    let mut lines = io::stdin().lock().lines();
+    loop {
+        if is_typed {
+            chat.output.prompt();
+        }
+        let Some(line) = lines.next() else { break };
+        match chat.take(&line.context("cannot read the next message")?) {
+            Ok(ControlFlow::Continue(())) => {}
+            Ok(ControlFlow::Break(())) => break,
+            Err(error) if is_broken_pipe(&error) => return Err(error),
+            Err(error) => {
+                chat.output.error(&error);
+                outcome = if is_typed { Outcome::Done } else { Outcome::SomeFailed };
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// A line that was typed.
+#[derive(Debug, PartialEq, Eq)]
+enum Line<'a> {
+    Empty,
+    Say(&'a str),
+    Image(&'a Path),
+    Video(&'a Path),
+    System(&'a str),
+    Reset,
+    Stats,
+    Help,
+    Exit,
+}
+
+impl<'a> Line<'a> {
+    fn parse(line: &'a str) -> anyhow::Result<Self> {
+        let line = line.trim();
+        if line.is_empty() {
+            return Ok(Line::Empty);
+        }
+        if !line.starts_with('/') {
+            return Ok(Line::Say(line));
+        }
+        let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        // A path dropped on a terminal often comes in quotes.
+        let path = || {
+            let rest = rest.trim().trim_matches(['\'', '"']);
+            if rest.is_empty() { anyhow::bail!("{command} needs a path") } else { Ok(Path::new(rest)) }
+        };
+        Ok(match command {
+            "/image" => Line::Image(path()?),
+            "/video" => Line::Video(path()?),
+            "/system" => Line::System(rest.trim()),
+            "/reset" => Line::Reset,
+            "/stats" => Line::Stats,
+            "/help" => Line::Help,
+            "/exit" | "/quit" => Line::Exit,
+            _ => anyhow::bail!("there is no command {command}; /help lists them"),
+        })
+    }
+}
+
+struct Chat<'a> {
+    engine: Engine,
+    reader: Reader,
+    videos: VideoArgs,
+    options: GenerateOptions,
+    interrupt: Interrupt,
+    output: &'a Output,
+    system: Option<String>,
+    /// What was said so far, without the system text.
+    turns: Vec<Message>,
+    /// Shown with the next message.
+    attached: Vec<Part>,
+    last: Option<Answer>,
+}
+
+impl Chat<'_> {
+    fn take(&mut self, line: &str) -> anyhow::Result<ControlFlow<()>> {
+        match Line::parse(line)? {
+            Line::Empty => {}
+            Line::Say(text) => self.say(text)?,
+            Line::Image(path) => self.attach(path, false)?,
+            Line::Video(path) => self.attach(path, true)?,
+            Line::System(text) => self.system = Some(text.to_string()).filter(|text| !text.is_empty()),
+            Line::Reset => self.reset(),
+            Line::Stats => self.say_stats(),
+            Line::Help => self.output.reply(HELP),
+            Line::Exit => return Ok(ControlFlow::Break(())),
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn attach(&mut self, path: &Path, is_video: bool) -> anyhow::Result<()> {
+        answer::check_sight(&self.engine)?;
+        let visual = match is_video {
+            true => self.reader.video(path, &self.videos),
+            false => self.reader.picture(path),
+        };
+        let visual: Visual = visual.with_context(|| path.display().to_string())?;
+        let [width, height] = visual.size;
+        self.output.note(&format!(
+            "{} ({width}x{height}, {} tokens) goes with your next message",
+            path.display(),
+            visual.patches.n_tokens()
+        ));
+        self.attached.push(visual.part());
+        Ok(())
+    }
+
+    fn say(&mut self, text: &str) -> anyhow::Result<()> {
+        let mut parts = self.attached.clone();
+        parts.push(Part::Text(text.to_string()));
+        let mut messages = Vec::new();
+        if let Some(system) = &self.system {
+            messages.push(Message { role: Role::System, parts: vec![Part::Text(system.clone())] });
+        }
+        messages.extend(self.turns.iter().cloned());
+        messages.push(Message { role: Role::User, parts });
+
+        self.interrupt.begin();
+        let (output, interrupt) = (self.output, &self.interrupt);
+        let answer = answer::answer(&mut self.engine, &messages, &self.options, &mut |text| {
+            output.piece(text)?;
+            Ok(if interrupt.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        });
+        self.interrupt.end();
+        let answer = answer?;
+        self.output.line("")?;
+
+        answer::say_about(&answer, None, self.output);
+        // A message that was cancelled before its answer began can be asked again.
+        if answer.stop_reason != StopReason::Cancelled || !answer.text.is_empty() {
+            self.turns.extend(messages.pop());
+            let parts = vec![Part::Text(answer.text.clone())];
+            self.turns.push(Message { role: Role::Assistant, parts });
+            self.attached.clear();
+        }
+        self.last = Some(answer);
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        self.turns.clear();
+        self.attached.clear();
+        self.last = None;
+        self.output.note("the conversation is forgotten");
+    }
+
+    fn say_stats(&self) {
+        let Some(answer) = &self.last else { return self.output.reply("no answer yet") };
+        let rate = |tokens: usize, ms: f64| if ms > 0.0 { tokens as f64 / ms * 1000.0 } else { 0.0 };
+        let memory = self.engine.bytes_resident();
+        self.output.reply(&format!(
+            "prompt   {} tokens, {} of them cached · {:.0} tokens/s · first token after {:.0} ms\n\
+             answer   {} tokens · {:.1} tokens/s\n\
+             memory   weights {} mapped, {} owned · cache {}\n\
+             context  {} of {} tokens",
+            answer.prompt_tokens,
+            answer.cached_tokens,
+            rate(answer.prompt_tokens - answer.cached_tokens, answer.prefill_ms),
+            answer.ttft_ms,
+            answer.generated_tokens,
+            // The first token came with the prompt.
+            rate(answer.generated_tokens.saturating_sub(1), answer.decode_ms),
+            bytes(memory.weights_mapped),
+            bytes(memory.weights_owned),
+            bytes(memory.kv_cache),
+            answer.prompt_tokens + answer.generated_tokens,
+            self.engine.context_limit(),
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_messages_or_commands() {
+        for (line, expected) in [
+            ("  ", Line::Empty),
+            (" What is this? ", Line::Say("What is this?")),
+            ("/image  my cat.png", Line::Image(Path::new("my cat.png"))),
+            ("/image 'my cat.png'", Line::Image(Path::new("my cat.png"))),
+            ("/video clip", Line::Video(Path::new("clip"))),
+            ("/system Be brief.", Line::System("Be brief.")),
+            ("/system", Line::System("")),
+            ("/reset", Line::Reset),
+            ("/stats", Line::Stats),
+            ("/help", Line::Help),
+            ("/quit", Line::Exit),
+        ] {
+            assert_eq!(Line::parse(line).unwrap(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_commands_are_explained() {
+        for (line, expected) in [("/image", "needs a path"), ("/imgae x", "/imgae; /help")] {
+            let error = Line::parse(line).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! How much memory this machine has left, and how fast it reads it.
+
+use std::fs;
+use std::hint::black_box;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Larger than the last-level cache of any machine we know.
+const PROBE_BYTES: usize = 512 << 20;
+/// Smaller machines are not pushed over the edge for a figure.
+const PROBE_SHARE: u64 = 4;
+const PROBE_TIME: Duration = Duration::from_millis(500);
+
+/// Bytes that programs can still take without swapping; `None` where the system does not say.
+pub(crate) fn available() -> Option<u64> {
+    parse_available(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn parse_available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// Bytes a second that `n_threads` threads read from memory together: the best of all passes over a
+/// buffer in about half a second, since other programs can only slow a pass down.
+pub(crate) fn read_bandwidth(n_threads: usize) -> f64 {
+    let share = available().map_or(usize::MAX, |bytes| (bytes / PROBE_SHARE) as usize);
+    let n_words = PROBE_BYTES.min(share).max(1 << 20) / 8;
+    let words: Vec<u64> = (0..n_words as u64).collect();
+    let begin = Instant::now();
+    let mut best = f64::INFINITY;
+    while begin.elapsed() < PROBE_TIME {
+        let pass = Instant::now();
+        black_box(sum(&words, n_threads));
+        best = best.min(pass.elapsed().as_secs_f64());
+    }
+    (n_words * 8) as f64 / best
+}
+
+/// The sum as several independent ones, so that additions do not wait for each other.
+fn sum(words: &[u64], n_threads: usize) -> u64 {
+    let sum_part = |part: &[u64]| {
+        let (chunks, _) = part.as_chunks::<32>();
+        let mut sums = [0u64; 32];
+        for chunk in chunks {
+            for (sum, word) in sums.iter_mut().zip(chunk) {
+                *sum = sum.wrapping_add(*word);
+            }
+        }
+        sums.iter().fold(0u64, |total, sum| total.wrapping_add(*sum))
+    };
+    thread::scope(|scope| {
+        let parts = words.chunks(words.len().div_ceil(n_threads.max(1)).max(1));
+        let running: Vec<_> = parts.map(|part| scope.spawn(move || sum_part(part))).collect();
+        running.into_iter().map(|part| part.join().expect("adding cannot panic")).fold(0, u64::wrapping_add)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_says_what_is_left() {
+        let meminfo = "MemTotal:       24000000 kB\nMemAvailable:    2097152 kB\nBuffers: 1 kB\n";
+        assert_eq!(parse_available(meminfo), Some(2 << 30));
+        assert_eq!(parse_available("MemTotal: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn all_words_are_read() {
+        let words: Vec<u64> = (0..3200).collect();
+        for n_threads in [1, 2] {
+            assert_eq!(sum(&words, n_threads), 3199 * 3200 / 2);
+        }
+    }
+}
