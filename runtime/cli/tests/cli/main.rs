@@ -1,0 +1,7 @@
+//! The program as its users meet it: arguments and files in, text and exit codes out.
+
+mod commands;
+mod damaged_models;
+mod help;
+mod pictures;
+mod support;
