@@ -10,7 +10,7 @@ use crate::{DecodeOptions, Error, Picture, Result, decode};
 /// Reads and decodes a picture file.
 ///
 /// # Errors
-/// If the file cannot be read, or as [`decode`].
+/// If the file cannot be read, or as [`decode()`].
 pub fn open(path: &Path, options: &DecodeOptions) -> Result<Picture> {
     decode(&read_file(path, options)?, options)
 }

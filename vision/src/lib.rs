@@ -1,6 +1,6 @@
 //! From picture bytes to the rows a vision tower reads, and the tower itself.
 //!
-//! The front half is plain host arithmetic: [`decode`] turns a file into 8-bit RGB under explicit
+//! The front half is plain host arithmetic: [`decode()`] turns a file into 8-bit RGB under explicit
 //! [`Limits`], [`Preprocessor`] resizes it as the reference does, bit for bit, and cuts it into
 //! normalised [`Patches`]. [`video`] chooses frames, writes their time on them, and stacks them.
 //! Whatever a picture loses on the way is listed as [`Note`]s beside the result.
