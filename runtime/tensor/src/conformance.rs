@@ -28,7 +28,15 @@ pub use report::{Outcome, Report};
 
 /// Runs all cases on `backend`.
 pub async fn check<B: Backend>(backend: &B) -> Report {
-    let mut suite = Suite { backend, outcomes: Vec::new() };
+    run(Suite { backend, only: None, outcomes: Vec::new() }).await
+}
+
+/// Runs the cases that judge one of `ops`.
+pub async fn check_ops<B: Backend>(backend: &B, ops: &[&str]) -> Report {
+    run(Suite { backend, only: Some(ops), outcomes: Vec::new() }).await
+}
+
+async fn run<B: Backend>(mut suite: Suite<'_, B>) -> Report {
     rows::cases(&mut suite).await;
     linear::cases(&mut suite).await;
     norm::cases(&mut suite).await;
@@ -75,12 +83,21 @@ impl Values {
 
 struct Suite<'a, B> {
     backend: &'a B,
+    /// Cases that judge none of these are passed over.
+    only: Option<&'a [&'a str]>,
     outcomes: Vec<Outcome>,
 }
 
 impl<B: Backend> Suite<'_, B> {
+    fn wants<C: Case>(&self) -> bool {
+        self.only.is_none_or(|only| C::OPS.iter().any(|op| only.contains(op)))
+    }
+
     /// The backend and the reference give the same.
     async fn agree<C: Case>(&mut self, case: C) {
+        if !self.wants::<C>() {
+            return;
+        }
         let verdict = match (case.run(self.backend).await, case.run(&Reference).await) {
             (_, Err(e)) => Err(format!("the reference refuses it: {e}")),
             (Err(e), _) => Err(e.to_string()),
@@ -91,6 +108,9 @@ impl<B: Backend> Suite<'_, B> {
 
     /// The backend and the reference refuse it, and name the operation.
     async fn refuse<C: Case>(&mut self, case: C) {
+        if !self.wants::<C>() {
+            return;
+        }
         let names = |e: String| match C::OPS.iter().any(|op| e.contains(op)) {
             true => Ok(0.0),
             false => Err(format!("unclear error: {e}")),
