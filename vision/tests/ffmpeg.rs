@@ -12,6 +12,8 @@ use vision::{Note, Preprocessor};
 
 /// Names the video in a child of this test program; see [`read_with`].
 const VIDEO: &str = "VISION_TEST_VIDEO";
+/// How long that child waits, in seconds.
+const TIMEOUT: &str = "VISION_TEST_TIMEOUT";
 
 const PROBE: &str = r#"echo '{"streams":[{"width":4,"height":2,"avg_frame_rate":"4/1","nb_frames":"6"}]}'"#;
 /// Six frames of 4 by 2 pixels.
@@ -19,7 +21,7 @@ const FRAMES: &str = r#"for i in 1 2 3 4 5 6; do printf 'P6\n4 2\n255\n%s' 'abcd
 
 /// Reads a video in a child process that has these scripts as its only programs, and returns what it
 /// printed. PATH belongs to the whole process, so tests must not change their own.
-fn read_with(scripts: &[(&str, &str)]) -> String {
+fn read_with(scripts: &[(&str, &str)], timeout: u64) -> String {
     let folder = tempfile::tempdir().unwrap();
     for (name, body) in scripts {
         let path = folder.path().join(name);
@@ -32,6 +34,7 @@ fn read_with(scripts: &[(&str, &str)]) -> String {
         .args(["--exact", "child_that_reads_a_video", "--nocapture"])
         .env("PATH", folder.path())
         .env(VIDEO, &video)
+        .env(TIMEOUT, timeout.to_string())
         .output()
         .unwrap();
     String::from_utf8_lossy(&child.stdout).replace(&video.display().to_string(), "VIDEO")
@@ -41,7 +44,8 @@ fn read_with(scripts: &[(&str, &str)]) -> String {
 #[test]
 fn child_that_reads_a_video() {
     let Some(path) = std::env::var_os(VIDEO) else { return };
-    let options = VideoOptions { timeout: Duration::from_secs(1), ..VideoOptions::default() };
+    let timeout = Duration::from_secs(std::env::var(TIMEOUT).unwrap().parse().unwrap());
+    let options = VideoOptions { timeout, ..VideoOptions::default() };
     let clip =
         Frames::open(Path::new(&path), &options).and_then(|f| f.clip(&Preprocessor::default(), &options));
     #[expect(clippy::print_stdout, reason = "the parent test reads it")]
@@ -56,7 +60,8 @@ fn child_that_reads_a_video() {
 
 #[track_caller]
 fn check(scripts: &[(&str, &str)], expected: &str) {
-    let output = read_with(scripts);
+    // Programs that answer at once still wait for their turn on a busy machine.
+    let output = read_with(scripts, 60);
     assert!(output.contains(expected), "{output}");
 }
 
@@ -119,6 +124,9 @@ fn failures_are_told_in_the_programs_own_words() {
 #[test]
 fn slow_programs_are_stopped() {
     let slow = "exec /bin/sleep 60";
-    check(&[("ffprobe", slow)], "error: `ffprobe` was stopped after 1 s on VIDEO");
-    check(&[("ffprobe", PROBE), ("ffmpeg", slow)], "error: `ffmpeg` was stopped after 1 s on VIDEO");
+    let probing = read_with(&[("ffprobe", slow)], 1);
+    assert!(probing.contains("error: `ffprobe` was stopped after 1 s on VIDEO"), "{probing}");
+    // The probe has this long too.
+    let reading = read_with(&[("ffprobe", PROBE), ("ffmpeg", slow)], 5);
+    assert!(reading.contains("error: `ffmpeg` was stopped after 5 s on VIDEO"), "{reading}");
 }
