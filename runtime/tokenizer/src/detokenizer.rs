@@ -50,7 +50,7 @@ impl Detokenizer {
                         self.pending.drain(..valid);
                         return;
                     };
-                    text.push(char::REPLACEMENT_CHARACTER);
+                    self.replace(invalid, text);
                     done = valid + invalid;
                 }
             }
@@ -59,8 +59,18 @@ impl Detokenizer {
 
     /// Ends the stream: an unfinished character becomes U+FFFD.
     pub fn finish(&mut self) -> String {
-        let rest = String::from_utf8_lossy(&self.pending).into_owned();
-        self.pending.clear();
-        rest
+        let mut text = String::new();
+        if !self.pending.is_empty() {
+            self.replace(self.pending.len(), &mut text);
+            self.pending.clear();
+        }
+        text
+    }
+
+    /// Stands in for `n_bytes` that begin a character and do not end it: as in the reference, U+FFFD for
+    /// each where bytes are tokens, and for all of them where tokens are made of bytes.
+    fn replace(&self, n_bytes: usize, text: &mut String) {
+        let n = if self.tokenizer.vocabulary().is_byte_level() { 1 } else { n_bytes };
+        text.extend(std::iter::repeat_n(char::REPLACEMENT_CHARACTER, n));
     }
 }

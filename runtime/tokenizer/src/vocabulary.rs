@@ -113,6 +113,11 @@ impl Vocabulary {
         })
     }
 
+    /// Whether pieces are spelt in characters that stand for bytes.
+    pub(crate) fn is_byte_level(&self) -> bool {
+        matches!(self.spelling, Spelling::ByteLevel)
+    }
+
     /// Whether a decoded text loses the space it begins with.
     pub(crate) fn strips_space(&self) -> bool {
         self.spelling == Spelling::SentencePiece { strip_space: true }
