@@ -45,6 +45,8 @@ pub struct Engine {
     stop_ids: Vec<u32>,
     /// As long as the model's context.
     cached: Vec<CacheKey>,
+    /// Whether the cached tokens stand at positions that a prompt gave, which their keys do not tell.
+    at_given_positions: bool,
 }
 
 impl Engine {
@@ -56,7 +58,7 @@ impl Engine {
         parts.model.truncate(0)?;
         let mut stop_ids = parts.model.config().tokens.eos.clone();
         stop_ids.extend(TURN_ENDS.iter().filter_map(|token| parts.tokenizer.token_id(token)));
-        Ok(Self { parts, stop_ids, cached: Vec::new() })
+        Ok(Self { parts, stop_ids, cached: Vec::new(), at_given_positions: false })
     }
 
     /// Sizes and special tokens of the model.
@@ -228,13 +230,15 @@ impl Engine {
     ) -> Result<(usize, Vec<Candidate>)> {
         let keys = cache_keys(input, self.parts.model.config())?;
         // Given positions may differ where the tokens agree.
-        let reusable = options.reuse_prefix && input.position_ids.is_none();
+        let is_given = input.position_ids.is_some();
+        let reusable = options.reuse_prefix && !is_given && !self.at_given_positions;
         let common = self.cached.iter().zip(&keys).take_while(|(a, b)| a == b).count();
         // At least one token is read again, for its logits.
         let kept = if reusable { common.min(keys.len() - 1) } else { 0 };
         let model = &mut self.parts.model;
         model.truncate(kept)?;
         self.cached.truncate(kept);
+        self.at_given_positions = is_given;
         let mut progress = |done, total| {
             listener.tell(Event::Prefill { done, total });
             if listener.cancelled { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

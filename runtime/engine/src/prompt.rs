@@ -78,6 +78,12 @@ impl PromptBuilder<'_> {
         let token_ids = self.expand(&rendered, &visuals)?;
         let mut notes = picture_notes(messages);
         notes.extend(self.left_out(messages, &rendered));
+        if let Some(think) = enable_thinking
+            && self.render(messages, Some(!think))? == rendered
+        {
+            let wish = if think { "think" } else { "answer without thinking" };
+            notes.push(format!("the chat template has no way to tell the model to {wish}"));
+        }
         let visuals = visuals.into_iter().map(|(visual, _)| visual).collect();
         Ok(Prompt {
             input: ModelInput { token_ids, visuals, position_ids: None },
