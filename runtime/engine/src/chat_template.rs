@@ -3,8 +3,12 @@
 //! A template is foreign code, so it runs without file access, on limited fuel, and its output is cut off at
 //! a limit. What it sees is what transformers shows it: `trim_blocks`, `lstrip_blocks`, loop controls,
 //! Python's string methods, `tojson` without escapes, `raise_exception`, and `strftime_now` if a time is given.
+//!
+//! One way past the limits is known and lies in minijinja 3.1: lists that are added to themselves more than 32
+//! times over (`s + s`) are made in full and unpaid.
 
 mod context;
+mod limits;
 mod strftime;
 mod tojson;
 
@@ -13,7 +17,6 @@ use std::io;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, Value};
-use minijinja_contrib::pycompat::unknown_method_callback;
 use model::config::Config;
 use tokenizer::Tokenizer;
 
@@ -24,7 +27,7 @@ const FUEL: u64 = 4_000_000;
 /// Bytes of a rendered prompt.
 const MAX_OUTPUT: usize = 16 << 20;
 /// Bytes of a template's source; the longest published ones have about 20 kB.
-const MAX_SOURCE: usize = 1 << 20;
+pub(crate) const MAX_SOURCE: usize = 1 << 20;
 /// Nested blocks and calls; a macro call counts as several.
 const MAX_RECURSION: usize = 200;
 const NAME: &str = "chat";
@@ -116,11 +119,12 @@ impl ChatTemplate {
                 "its source has {len} bytes, above the limit of {MAX_SOURCE}"
             )));
         }
+        limits::check_source(source).map_err(Error::Template)?;
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| template_error(&error))?);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_unknown_method_callback(unknown_method_callback);
+        environment.set_unknown_method_callback(limits::call_method);
         environment.set_debug(false);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(MAX_RECURSION);

@@ -6,6 +6,8 @@ use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 use tokenizer::GUARD;
 
+use super::MAX_OUTPUT;
+
 /// Python's own limit is about a thousand; tool schemas have ten.
 const MAX_DEPTH: usize = 100;
 
@@ -90,6 +92,10 @@ impl Json {
             }
             self.new_line(depth + 1);
             write(self, item)?;
+            // Fuel is charged for the whole text, which is too late for long separators.
+            if self.out.len() > MAX_OUTPUT {
+                return Err(invalid("the text is too long"));
+            }
         }
         if !items.is_empty() {
             self.new_line(depth);
