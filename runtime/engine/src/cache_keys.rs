@@ -1,5 +1,6 @@
 //! What tells one cached token from another.
 
+use model::Span;
 use model::config::Config;
 
 use crate::{Error, ModelInput, Result, Visual};
@@ -35,7 +36,5 @@ pub(crate) fn cache_keys(input: &ModelInput, config: &Config) -> Result<Vec<Cach
 /// Rows that the resampler makes of a visual.
 fn n_tokens(visual: &Visual, config: &Config) -> Result<usize> {
     let vision = config.vision.as_ref().ok_or_else(|| Error::Prompt("this model reads only text".into()))?;
-    let [t, h, w] = visual.grid_thw.map(|n| n as usize);
-    let frames = if t == 1 { 1 } else { t / vision.temporal_merge_size };
-    Ok(frames * (h / vision.spatial_merge_size) * (w / vision.spatial_merge_size))
+    Ok(Span::visual(visual.grid_thw, vision.spatial_merge_size, vision.temporal_merge_size).len())
 }

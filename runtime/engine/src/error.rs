@@ -29,6 +29,14 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A file cannot be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// Files that form no model.
     #[error("{name}: {detail}")]
     Model {

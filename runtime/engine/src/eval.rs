@@ -12,7 +12,7 @@ use model::config::Config;
 use tensor::Candidate;
 use tensor::weights::{NamedArray, TensorIndex};
 
-use crate::{Capture, Captured, Result, Traceable, Values};
+use crate::{Capture, Captured, Error, Result, Traceable, Values};
 pub use case::EvalCase;
 #[cfg(not(target_arch = "wasm32"))]
 pub use server::{EvalServer, evaluate_file};
@@ -55,7 +55,7 @@ pub struct Evaluation {
 /// Runs the case in `inputs` from an empty cache. `clock` is any clock that does not go back.
 ///
 /// # Errors
-/// If an input is missing, malformed, or does not fit the model.
+/// If an input is missing, malformed, or does not fit the model, or more tokens are asked for than follow it.
 pub async fn evaluate(
     model: &mut dyn Traceable,
     inputs: &TensorIndex,
@@ -65,6 +65,12 @@ pub async fn evaluate(
     let case = EvalCase::read(inputs, model.config())?;
     let vocab_size = model.config().text.vocab_size;
     let prompt_tokens = case.input.token_ids.len();
+
+    let limit = model.config().text.max_position_embeddings;
+    if options.max_new_tokens > limit.saturating_sub(prompt_tokens) && options.max_new_tokens > 0 {
+        let more = options.max_new_tokens;
+        return Err(Error::Prompt(format!("{prompt_tokens} tokens and {more} more are beyond its {limit}")));
+    }
 
     let start = clock();
     let rows = if options.logits { case.logits_rows.as_slice() } else { &[] };

@@ -86,7 +86,10 @@ impl ModelFiles {
         }
         match self.gguf()? {
             Some((name, gguf)) => gguf_vocab::read(&gguf).map_err(|error| in_file(name, error)),
-            None => Err(self.lacks("tokenizer.json, tokenizer.model or vocabulary in a GGUF file")),
+            None if !self.files.contains_key("config.json") => {
+                Err(self.lacks("config.json and no GGUF file"))
+            }
+            None => Err(self.lacks("tokenizer.json or tokenizer.model")),
         }
     }
 

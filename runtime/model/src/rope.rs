@@ -35,7 +35,8 @@ impl Span {
     pub fn len(&self) -> usize {
         match *self {
             Self::Text(n) => n,
-            Self::Visual { frames, rows, cols } => frames * rows * cols,
+            // Grids come from files; an absurd one has more tokens than any prompt.
+            Self::Visual { frames, rows, cols } => frames.saturating_mul(rows).saturating_mul(cols),
         }
     }
 

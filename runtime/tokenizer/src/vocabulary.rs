@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::error::{Result, inconsistent};
 
 /// More ids than any vocabulary has; a damaged file must not make us allocate for them.
-const MAX_ID: u32 = 1 << 22;
+const MAX_ID: u32 = 1 << 20;
 
 /// What an id stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -111,6 +111,9 @@ fn visuals(arrays: &TensorIndex, pixels: &str, grids: &str, is_video: bool) -> R
     let (shape, grid_thw) = grid_thw;
     expect_shape(grids, &shape, &[grid_thw.len() / 3, 3])?;
     let mut visuals = VecDeque::new();
+    if patch_values == 0 {
+        return Err(Error::Prompt(format!("the patches of `{pixels}` are empty")));
+    }
     let mut rest = values.as_slice();
     for grid in grid_thw.as_chunks::<3>().0 {
         let len = grid.iter().try_fold(patch_values, |n, &side| n.checked_mul(side as usize));

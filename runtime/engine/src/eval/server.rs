@@ -1,7 +1,7 @@
 //! Evaluation of files, and the same as lines of JSON.
 
 use std::borrow::Cow;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use tokenizer::Tokenizer;
 use vision::{DecodeOptions, Preprocessor};
 
 use super::{EvalOptions, Evaluation, Named, evaluate};
-use crate::chat_template::{BuiltIn, ChatTemplate, RenderOptions};
+use crate::chat_template::{self, BuiltIn, ChatTemplate, RenderOptions};
 use crate::{Capture, Device, Error, ModelFiles, Result, Traceable, load_traceable};
 
 /// Longest line of a request; longer ones are refused without being kept.
@@ -30,7 +30,11 @@ pub fn evaluate_file(
     output: &Path,
     options: EvalOptions,
 ) -> Result<Evaluation> {
-    let bytes = fs::read(input).map_err(|source| Error::Io { path: input.to_owned(), source })?;
+    let io = |source| Error::Io { path: input.to_owned(), source };
+    if !fs::metadata(input).map_err(io)?.is_file() {
+        return Err(Error::Prompt(format!("{} is no plain file", input.display())));
+    }
+    let bytes = fs::read(input).map_err(io)?;
     let inputs = Safetensors::parse(SharedBytes::new(bytes))?;
     let start = Instant::now();
     let evaluation = pollster::block_on(evaluate(model, inputs.index(), options, &|| start.elapsed()))?;
@@ -40,7 +44,7 @@ pub fn evaluate_file(
 
 fn write(path: &Path, arrays: &[Named]) -> Result<()> {
     let bytes = write_safetensors(arrays)?;
-    fs::write(path, bytes).map_err(|source| Error::Io { path: path.to_owned(), source })
+    fs::write(path, bytes).map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
 /// Answers requests, one line of JSON each. The state is the loaded model and nothing else.
@@ -264,7 +268,12 @@ impl EvalServer {
 }
 
 fn read_text(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let mut text = String::new();
+    // One byte more than a template may have, which then says so.
+    let file = File::open(path).map_err(io)?.take(chat_template::MAX_SOURCE as u64 + 1);
+    io::BufReader::new(file).read_to_string(&mut text).map_err(io)?;
+    Ok(text)
 }
 
 /// Everything is computed in `f32`; weights are decoded exactly.
@@ -285,12 +294,15 @@ fn failure(id: &Value, error: String) -> Value {
     json!({ "id": id, "ok": false, "error": error })
 }
 
-/// An error with its causes, on one line.
+/// An error with those of its causes that it does not tell itself, on one line.
 fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let detail = error.to_string();
+        if !text.contains(&detail) {
+            text = format!("{text}: {detail}");
+        }
         cause = error.source();
     }
     text

@@ -26,7 +26,7 @@ const SMALL_FILES: [&str; 11] = [
     "processor_config.json",
 ];
 /// The largest tokenizer.json of a published model has 33 MB.
-const MAX_SMALL_FILE: u64 = 256 << 20;
+const MAX_SMALL_FILE: u64 = 64 << 20;
 
 impl ModelFiles {
     /// Opens a folder with `config.json` and weights, a `.gguf` file, or a `.safetensors` file with its

@@ -317,7 +317,7 @@ fn parse(bytes: &SharedBytes) -> Parsed<Gguf> {
     let alignment = alignment(&metadata)?;
 
     // Offsets count from the first aligned byte after the list, so it must be walked first.
-    let mut entries = Vec::with_capacity(n_tensors);
+    let mut entries = Vec::new();
     for _ in 0..n_tensors {
         entries.push(parse_entry(&mut cursor)?);
     }

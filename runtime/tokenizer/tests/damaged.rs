@@ -1,0 +1,217 @@
+//! Damaged vocabularies are errors, and those that load all the same encode and decode: no panic, no hang.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tokenizer::{AddedToken, GgufVocab, Tokenizer};
+
+fn recorded(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/recorded/tokenizer").join(name))
+        .unwrap()
+}
+
+/// SplitMix64: the same damage in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % n as u64) as usize
+    }
+}
+
+/// Uses a vocabulary in every way; whatever it says, this returns. Whether it could be loaded.
+fn use_up(tokenizer: tokenizer::Result<Tokenizer>) -> bool {
+    let Ok(tokenizer) = tokenizer else { return false };
+    let text = "  Hello, <s>w\u{f6}rld</s> 2026!\n\u{1f600}\u{2581}aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab\0";
+    for text in [text, "", " ", "\u{2581}"] {
+        let guarded = tokenizer.guard(text).into_owned();
+        for ids in [tokenizer.encode(text), tokenizer.encode_prompt(text), tokenizer.encode_prompt(&guarded)]
+        {
+            let _ = tokenizer.decode(&ids, true);
+        }
+    }
+    let last = tokenizer.vocab_size() as u32;
+    let _ = tokenizer.decode(&[0, 1, 2, 50, 300, last, u32::MAX], false);
+    let _ = tokenizer.control_tokens();
+    true
+}
+
+/// Cuts a file short and changes its bytes.
+fn damage(file: &[u8], load: impl Fn(&[u8]) -> bool) {
+    assert!(load(file));
+    let mut random = Random(file.len() as u64);
+    for _ in 0..60 {
+        load(&file[..random.below(file.len())]);
+    }
+    for _ in 0..150 {
+        let mut damaged = file.to_vec();
+        for _ in 0..1 + random.below(4) {
+            // Most of it where the switches are.
+            let range = if random.below(2) == 0 { file.len().min(2000) } else { file.len() };
+            damaged[random.below(range)] ^= 1 << random.below(8);
+        }
+        load(&damaged);
+    }
+}
+
+#[test]
+fn damaged_bytes_do_not_panic() {
+    damage(&recorded("tokenizer.model"), |bytes| use_up(Tokenizer::from_sentencepiece(bytes, &[])));
+    damage(&recorded("tokenizer.json"), |bytes| use_up(Tokenizer::from_json(bytes)));
+    damage(&recorded("added_tokens.json"), |bytes| AddedToken::from_added_tokens(bytes).is_ok());
+    damage(&recorded("tokenizer_config.json"), |bytes| AddedToken::from_tokenizer_config(bytes).is_ok());
+}
+
+/// Values that no key expects.
+fn hostile() -> Vec<Value> {
+    let deep = (0..100).fold(json!(0), |inner, _| json!([inner]));
+    vec![
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(4_294_967_295_u32),
+        json!(u64::MAX),
+        json!(1e300),
+        json!(""),
+        json!(" "),
+        json!("\u{2581}"),
+        json!("<0xFF>"),
+        json!("x".repeat(100_000)),
+        json!([]),
+        json!([[]]),
+        json!(["a", "b", "c"]),
+        json!({}),
+        json!({"type": "Sequence"}),
+        deep,
+    ]
+}
+
+/// Every place of the file but for most of its pieces and merges.
+fn places(value: &Value, path: &str, found: &mut Vec<String>) {
+    found.push(path.to_owned());
+    match value {
+        Value::Object(map) => {
+            let shown = if map.len() > 50 { 5 } else { map.len() };
+            for (key, value) in map.iter().take(shown) {
+                let key = key.replace('~', "~0").replace('/', "~1");
+                places(value, &format!("{path}/{key}"), found);
+            }
+        }
+        Value::Array(items) => {
+            for (i, item) in items.iter().enumerate().take(3) {
+                places(item, &format!("{path}/{i}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn no_value_of_a_tokenizer_json_is_trusted() {
+    let mut file: Value = serde_json::from_slice(&recorded("tokenizer.json")).unwrap();
+    // Fewer pieces make the many files quick to read.
+    let model = file["model"].as_object_mut().unwrap();
+    model["merges"].as_array_mut().unwrap().truncate(20);
+    let mut found = Vec::new();
+    places(&file, "", &mut found);
+    assert!(found.len() > 80);
+    for place in found {
+        for value in hostile() {
+            let mut damaged = file.clone();
+            *damaged.pointer_mut(&place).unwrap() = value;
+            use_up(Tokenizer::from_json(damaged.to_string().as_bytes()));
+        }
+    }
+}
+
+#[test]
+fn foreign_steps_are_refused_or_harmless() {
+    let file: Value = serde_json::from_slice(&recorded("tokenizer.json")).unwrap();
+    let regex = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+    let replace =
+        |pattern: Value, content: &str| json!({"type": "Replace", "pattern": pattern, "content": content});
+    let cases = [
+        ("pre_tokenizer", regex("(a+)+$")),
+        ("pre_tokenizer", regex(r"(?=(a+))\1+b\1(a|aa)+$")),
+        ("pre_tokenizer", regex("")),
+        ("pre_tokenizer", regex("(")),
+        ("pre_tokenizer", regex(&"(".repeat(10_000))),
+        ("pre_tokenizer", regex("a{1000}{1000}{1000}")),
+        ("pre_tokenizer", json!({"type": "Metaspace", "replacement": "", "prepend_scheme": "always"})),
+        ("pre_tokenizer", json!({"type": "FixedLength", "length": 0})),
+        ("pre_tokenizer", json!({"type": "Sequence", "pretokenizers": []})),
+        ("normalizer", replace(json!({"String": ""}), "xx")),
+        ("normalizer", replace(json!({"Regex": "(?=.)"}), "xx")),
+        ("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"})),
+        ("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "/////w=="})),
+        ("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": ""})),
+        ("normalizer", json!({"type": "Prepend", "prepend": "<s>"})),
+        ("decoder", json!({"type": "WordPiece", "prefix": "##", "cleanup": true})),
+    ];
+    for (key, step) in cases {
+        let mut damaged = file.clone();
+        damaged[key] = step;
+        use_up(Tokenizer::from_json(damaged.to_string().as_bytes()));
+    }
+}
+
+fn gguf(model: &str) -> GgufVocab {
+    let mut tokens: Vec<String> = (0..=255u8).map(|byte| format!("<0x{byte:02X}>")).collect();
+    tokens.extend(["a", "b", "ab", "<s>", "\u{2581}", "\u{120}"].map(str::to_owned));
+    let mut token_types = vec![6; 256];
+    token_types.extend([1, 1, 1, 3, 1, 1]);
+    GgufVocab {
+        model: model.to_owned(),
+        scores: (0..tokens.len()).map(|i| -(i as f32)).collect(),
+        tokens,
+        token_types,
+        merges: vec!["a b".to_owned()],
+        ..GgufVocab::default()
+    }
+}
+
+#[test]
+fn vocabularies_that_contradict_themselves_do_not_panic() {
+    for model in ["llama", "gpt2"] {
+        assert!(use_up(Tokenizer::from_gguf(gguf(model))), "{model}");
+        let changes: [fn(&mut GgufVocab); 16] = [
+            |v| v.tokens.clear(),
+            |v| v.scores.clear(),
+            |v| v.token_types.clear(),
+            |v| v.tokens.truncate(100),
+            |v| v.scores.fill(f32::NAN),
+            |v| v.scores.fill(f32::INFINITY),
+            |v| v.token_types.fill(-1),
+            |v| v.token_types.fill(i32::MAX),
+            |v| v.token_types.fill(6),
+            |v| v.token_types.fill(4),
+            |v| v.tokens.fill(String::new()),
+            |v| v.tokens.fill("a".to_owned()),
+            |v| v.tokens[256] = "x".repeat(1 << 20),
+            |v| v.merges = vec![String::new(), " ".to_owned(), "a".to_owned(), "a b c".to_owned()],
+            |v| v.merges = vec!["absent b".to_owned()],
+            |v| v.pre = Some("qwen2".to_owned()),
+        ];
+        for change in changes {
+            let mut vocab = gguf(model);
+            change(&mut vocab);
+            use_up(Tokenizer::from_gguf(vocab));
+        }
+    }
+    assert!(!use_up(Tokenizer::from_gguf(gguf("bert"))));
+    let unknown = GgufVocab { pre: Some("nonsense".to_owned()), ..gguf("gpt2") };
+    assert!(!use_up(Tokenizer::from_gguf(unknown)));
+}
+
+#[test]
+fn an_absurd_id_takes_no_memory() {
+    let mut file: Value = serde_json::from_slice(&recorded("tokenizer.json")).unwrap();
+    file["model"]["vocab"]["a"] = json!(4_000_000_000_u32);
+    let error = Tokenizer::from_json(file.to_string().as_bytes()).unwrap_err().to_string();
+    assert!(error.contains("too high"), "{error}");
+}
