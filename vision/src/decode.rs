@@ -84,7 +84,10 @@ pub(crate) fn sniff(bytes: &[u8], limits: &Limits) -> Result<ImageFormat> {
         ) => Ok(format),
         Ok(other) => unknown(format!("a {} file", name(other))),
         Err(_) if bytes.is_empty() => unknown("an empty file".to_string()),
-        Err(_) => unknown(format!("a file that starts with {:02x?}", &bytes[..bytes.len().min(8)])),
+        Err(_) => {
+            let start = String::from_utf8_lossy(&bytes[..bytes.len().min(12)]).into_owned();
+            unknown(format!("a file that begins with {start:?}"))
+        }
     }
 }
 

@@ -121,10 +121,13 @@ impl Sampling {
         if !(self.fps.is_finite() && self.fps > 0.0) {
             return Err(Error::Sampling(format!("`fps` is {}, but must be positive", self.fps)));
         }
-        if self.max_frames == 0 || self.min_frames > self.max_frames || self.target_frames == Some(0) {
+        if self.max_frames == 0 || self.target_frames == Some(0) {
+            return Err(Error::Sampling("0 frames were asked for, but a video has at least one".to_string()));
+        }
+        if self.min_frames > self.max_frames {
             return Err(Error::Sampling(format!(
-                "from {} to {} frames were asked for (exactly {:?}), which cannot be met",
-                self.min_frames, self.max_frames, self.target_frames
+                "at least {} and at most {} frames were asked for, which cannot be met",
+                self.min_frames, self.max_frames
             )));
         }
         if let Some(count) = self.target_frames {
