@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use engine::{Device, Engine, GenerateOptions, GenerationDefaults, ModelFiles};
 
@@ -15,13 +15,12 @@ pub(crate) struct ModelArgs {
     pub(crate) model: Option<PathBuf>,
     /// Threads to compute on [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    pub(crate) threads: Option<u16>,
 }
 
 impl ModelArgs {
-    /// Opens the model's files and sets the number of threads.
+    /// Opens the model's files.
     pub(crate) fn files(&self) -> anyhow::Result<ModelFiles> {
-        self.set_threads()?;
         open_model(self.model.as_deref())
     }
 
@@ -35,13 +34,6 @@ impl ModelArgs {
         let start = Instant::now();
         let clock = Box::new(move || start.elapsed().as_secs_f64() * 1000.0);
         Ok(Engine::open(files, Device::Cpu, clock)?)
-    }
-
-    /// Has all computing done on the wished number of threads.
-    pub(crate) fn set_threads(&self) -> anyhow::Result<()> {
-        let Some(n) = self.threads else { return Ok(()) };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(n.into());
-        pool.build_global().context("cannot set the number of threads")
     }
 }
 

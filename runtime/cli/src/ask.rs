@@ -13,10 +13,11 @@ use crate::Outcome;
 use crate::answer::{self, Account};
 use crate::args::{ModelArgs, SamplingArgs};
 use crate::inputs::{PictureArgs, Reader, VideoArgs, Visual};
-use crate::output::Output;
+use crate::output::{Output, name_it};
 
 /// Ask one question about pictures and videos
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct AskArgs {
     /// Pictures, animations and videos, in the order the model sees them; then the question
     #[arg(required = true, value_name = "IMAGE… QUESTION")]
@@ -34,7 +35,7 @@ pub(crate) struct AskArgs {
     #[arg(long, short)]
     quiet: bool,
     #[command(flatten)]
-    model: ModelArgs,
+    pub(crate) model: ModelArgs,
     #[command(flatten)]
     pictures: PictureArgs,
     #[command(flatten)]
@@ -56,7 +57,7 @@ pub(crate) fn run(args: AskArgs, output: &mut Output) -> anyhow::Result<Outcome>
                 true => reader.video(path, &args.videos),
                 false => reader.picture_or_video(path, &args.videos),
             };
-            visuals.push(visual.with_context(|| path.display().to_string())?);
+            visuals.push(visual.map_err(|error| name_it(error, path))?);
         }
     }
 
@@ -90,6 +91,9 @@ pub(crate) fn run(args: AskArgs, output: &mut Output) -> anyhow::Result<Outcome>
 fn split(inputs: &[OsString]) -> anyhow::Result<(Vec<PathBuf>, &str)> {
     let (question, paths) = inputs.split_last().context("a question is needed")?;
     let question = question.to_str().context("the question is not UTF-8")?;
+    if question.trim().is_empty() {
+        bail!("the last argument is the question, but it is empty");
+    }
     if Path::new(question).exists() {
         bail!(
             "the last argument is the question, but `{question}` is a file; say what you want to know of it"

@@ -16,6 +16,7 @@ use crate::{Outcome, memory};
 
 /// Measure how fast a model runs here
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct BenchArgs {
     /// Tokens of the prompt
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_1)]
@@ -33,7 +34,7 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    model: ModelArgs,
+    pub(crate) model: ModelArgs,
 }
 
 fn at_least_1(text: &str) -> Result<usize, String> {

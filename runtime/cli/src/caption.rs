@@ -10,11 +10,12 @@ use serde::Serialize;
 use crate::answer::{self, Account, OnText};
 use crate::args::{ModelArgs, SamplingArgs};
 use crate::inputs::{self, Collected, PictureArgs, Reader};
-use crate::output::{Output, explain, plural};
+use crate::output::{Output, explain, name_it, plural};
 use crate::{Outcome, is_broken_pipe};
 
 /// Say what pictures show
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct CaptionArgs {
     /// Picture files, folders of pictures, or patterns such as 'trip/*.jpg'
     #[arg(required = true, value_name = "FILE|DIR|GLOB")]
@@ -32,7 +33,7 @@ pub(crate) struct CaptionArgs {
     #[arg(long, short)]
     quiet: bool,
     #[command(flatten)]
-    model: ModelArgs,
+    pub(crate) model: ModelArgs,
     #[command(flatten)]
     pictures: PictureArgs,
     #[command(flatten)]
@@ -100,12 +101,6 @@ fn say_what_is_left_out(found: &Collected, output: &Output) {
     if found.n_folders > 0 {
         output.note(&format!("did not enter {}; --recursive does", plural(found.n_folders, "folder")));
     }
-}
-
-/// The error with the picture's path in front, unless it names it already.
-fn name_it(error: anyhow::Error, path: &Path) -> anyhow::Error {
-    let path = path.display().to_string();
-    if explain(&error).contains(&path) { error } else { error.context(path) }
 }
 
 struct Captioner {

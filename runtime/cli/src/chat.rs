@@ -12,7 +12,7 @@ use crate::answer;
 use crate::args::{ModelArgs, SamplingArgs};
 use crate::inputs::{PictureArgs, Reader, VideoArgs, Visual};
 use crate::interrupt::Interrupt;
-use crate::output::{Output, bytes};
+use crate::output::{Output, bytes, name_it};
 use crate::{Outcome, is_broken_pipe};
 
 const HELP: &str = "\
@@ -26,6 +26,7 @@ const HELP: &str = "\
 
 /// Talk with the model, about pictures too
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct ChatArgs {
     /// Show a picture with the first message; may be given more than once
     #[arg(long, value_name = "PATH")]
@@ -37,7 +38,7 @@ pub(crate) struct ChatArgs {
     #[arg(long, short)]
     quiet: bool,
     #[command(flatten)]
-    model: ModelArgs,
+    pub(crate) model: ModelArgs,
     #[command(flatten)]
     pictures: PictureArgs,
     #[command(flatten)]
@@ -72,12 +73,17 @@ pub(crate) fn run(args: ChatArgs, output: &mut Output) -> anyhow::Result<Outcome
         chat.output.note(&format!("{} · /help lists commands", files.name()));
     }
     let mut outcome = Outcome::Done;
-    let mut lines = io::stdin().lock().lines();
+    let mut lines = io::stdin().lock().split(b'\n');
     loop {
         if is_typed {
             chat.output.prompt();
         }
-        let Some(line) = lines.next() else { break };
+        let Some(line) = lines.next() else {
+            if is_typed {
+                chat.output.end_prompt();
+            }
+            break;
+        };
         match chat.take(&line.context("cannot read the next message")?) {
             Ok(ControlFlow::Continue(())) => {}
             Ok(ControlFlow::Break(())) => break,
@@ -149,7 +155,8 @@ struct Chat<'a> {
 }
 
 impl Chat<'_> {
-    fn take(&mut self, line: &str) -> anyhow::Result<ControlFlow<()>> {
+    fn take(&mut self, line: &[u8]) -> anyhow::Result<ControlFlow<()>> {
+        let line = std::str::from_utf8(line).context("the message is not UTF-8 and was not sent")?;
         match Line::parse(line)? {
             Line::Empty => {}
             Line::Say(text) => self.say(text)?,
@@ -170,7 +177,7 @@ impl Chat<'_> {
             true => self.reader.video(path, &self.videos),
             false => self.reader.picture(path),
         };
-        let visual: Visual = visual.with_context(|| path.display().to_string())?;
+        let visual: Visual = visual.map_err(|error| name_it(error, path))?;
         let [width, height] = visual.size;
         self.output.note(&format!(
             "{} ({width}x{height}, {} tokens) goes with your next message",
@@ -198,7 +205,12 @@ impl Chat<'_> {
             Ok(if interrupt.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         });
         self.interrupt.end();
-        let answer = answer?;
+        let answer = answer.map_err(|error| match error.downcast_ref() {
+            Some(engine::Error::ContextTooLong { .. }) if !self.turns.is_empty() => {
+                error.context("the message was not sent; /reset begins a new conversation")
+            }
+            _ => error,
+        })?;
         self.output.line("")?;
 
         answer::say_about(&answer, None, self.output);

@@ -15,6 +15,7 @@ use crate::output::Output;
 /// Compute on arrays: one case, or requests as lines of JSON on standard input
 #[derive(Debug, Args)]
 #[command(
+    allow_negative_numbers = true,
     after_help = "Without --input, each line of standard input is a request and gets one line of JSON \
 as answer:\nload, eval, tokenize, detokenize, preprocess, chat."
 )]
@@ -35,7 +36,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, default_value = "f32")]
     dtype: Dtype,
     #[command(flatten)]
-    model: ModelArgs,
+    pub(crate) model: ModelArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -49,7 +50,6 @@ pub(crate) fn run(args: EvalArgs, output: &Output) -> anyhow::Result<Outcome> {
         if args.model.model.is_some() {
             bail!("--model needs --input and --output; without them `load` requests name models");
         }
-        args.model.set_threads()?;
         let mut answers = io::stdout().lock();
         EvalServer::default().serve(&mut io::stdin().lock(), &mut answers).context("evaluation")?;
         return Ok(Outcome::Done);

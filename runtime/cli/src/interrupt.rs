@@ -1,5 +1,6 @@
 //! Ctrl-C: the first one during an answer ends the answer, any other one ends the program.
 
+use std::io::{self, IsTerminal, Write};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -27,6 +28,10 @@ impl Interrupt {
             let is_first =
                 seen.compare_exchange(ANSWERING, CANCELLED, Ordering::SeqCst, Ordering::SeqCst).is_ok();
             if !is_first {
+                // The shell's prompt begins on a line of its own.
+                if io::stderr().is_terminal() {
+                    let _ = writeln!(io::stderr());
+                }
                 process::exit(INTERRUPTED);
             }
         })

@@ -21,6 +21,7 @@ mod output;
 use std::io;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -49,6 +50,20 @@ enum Command {
     },
 }
 
+impl Command {
+    /// How many threads it computes on; `None` is all.
+    fn threads(&self) -> Option<u16> {
+        match self {
+            Command::Caption(args) => args.model.threads,
+            Command::Ask(args) => args.model.threads,
+            Command::Chat(args) => args.model.threads,
+            Command::Bench(args) => args.model.threads,
+            Command::Eval(args) => args.model.threads,
+            Command::Inspect(_) | Command::Completions { .. } => Some(1),
+        }
+    }
+}
+
 /// How a command ended that could do its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
@@ -56,10 +71,13 @@ enum Outcome {
     SomeFailed,
 }
 
+/// As much as the main thread has.
+const STACK_BYTES: usize = 8 << 20;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut output = Output::new();
-    match run(cli.command, &mut output) {
+    match on_threads(cli.command.threads(), || run(cli.command, &mut output)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::SomeFailed) => ExitCode::from(1),
         // Nobody reads on, as in `ocelli … | head`.
@@ -69,6 +87,16 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Does all work on the pool of threads that also computes: asked from outside, the pool would wake and put
+/// to sleep two threads for each of the many small products of a token.
+fn on_threads<T: Send>(n: Option<u16>, work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    let mut pool = rayon::ThreadPoolBuilder::new().stack_size(STACK_BYTES);
+    if let Some(n) = n {
+        pool = pool.num_threads(n.into());
+    }
+    pool.build().context("cannot start the threads to compute on")?.install(work)
 }
 
 fn run(command: Command, output: &mut Output) -> anyhow::Result<Outcome> {

@@ -3,6 +3,7 @@
 use std::env;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -126,6 +127,13 @@ impl Output {
         }
     }
 
+    /// Leaves the line of a prompt that got no message.
+    pub(crate) fn end_prompt(&self) {
+        if self.stderr.is_terminal {
+            self.eprint("");
+        }
+    }
+
     /// Shows how far a batch has come, unless standard error is no terminal.
     pub(crate) fn start_progress(&mut self, n: usize) {
         if n < 2 || self.quiet || !self.stderr.is_terminal {
@@ -197,6 +205,12 @@ fn printable(text: &str) -> String {
 /// An error and its causes on one line, without causes that were already told.
 pub(crate) fn explain(error: &anyhow::Error) -> String {
     explain_chain(error.chain())
+}
+
+/// The error with the path of the file that it is about in front, unless it names it already.
+pub(crate) fn name_it(error: anyhow::Error, path: &Path) -> anyhow::Error {
+    let path = path.display().to_string();
+    if explain(&error).contains(&path) { error } else { error.context(path) }
 }
 
 fn explain_chain<'a>(chain: impl Iterator<Item = &'a (dyn Error + 'static)>) -> String {

@@ -31,6 +31,36 @@ fn a_script_learns_that_a_message_failed() {
     assert!(!run.stdout.is_empty(), "{run:#?}");
 }
 
+#[test]
+fn a_line_that_is_no_text_is_not_sent() {
+    let dir = world();
+    let args = ["chat", "--model", "model", "--max-tokens", "3"];
+    let run = ocelli_reading(dir.path(), &args, b"\xff\xfe\r\nHello!\r\n").expect(1);
+    assert!(run.stderr.contains("not UTF-8"), "{run:#?}");
+    assert_eq!(run.stdout, ocelli_reading(dir.path(), &args, "Hello!").expect(0).stdout);
+}
+
+#[test]
+fn a_conversation_that_is_too_long_can_be_left() {
+    let dir = world();
+    let args = ["chat", "--model", "model", "--max-tokens", "3"];
+    let lines = format!("Hello!\n{}\n/reset\nHello!\n", "far too much ".repeat(2000));
+    let run = ocelli_reading(dir.path(), &args, lines).expect(1);
+    assert!(run.stderr.contains("/reset begins a new conversation: the prompt has"), "{run:#?}");
+    let first = ocelli_reading(dir.path(), &args, "Hello!").expect(0).stdout;
+    assert_eq!(run.stdout, first.repeat(2));
+}
+
+#[test]
+fn answers_do_not_depend_on_threads() {
+    let dir = world();
+    let ask = |threads: &str| {
+        let args = ["ask", "--model", "model", "--max-tokens", "9", "--threads", threads, "Hello?"];
+        ocelli(dir.path(), &args).expect(0).stdout
+    };
+    assert_eq!(ask("1"), ask("3"));
+}
+
 fn report(args: &[&str]) -> Value {
     ocelli(Path::new("."), args).expect(0).json().remove(0)
 }

@@ -56,3 +56,11 @@ fn wrong_usage_ends_with_2() {
         assert!(run.stderr.starts_with("error: ") && run.stdout.is_empty(), "{run:#?}");
     }
 }
+
+#[test]
+fn a_number_below_zero_is_refused_as_a_number() {
+    for command in ["caption", "ask"] {
+        let run = ocelli(Path::new("."), &[command, "x.png", "--temperature", "-1"]).expect(2);
+        assert!(run.stderr.contains("a number from 0 up is needed"), "{run:#?}");
+    }
+}

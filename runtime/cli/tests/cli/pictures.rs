@@ -87,6 +87,7 @@ fn pictures_and_videos_answer_questions() {
     let dir = world();
     picture(&dir.path().join("a.png"), 56, 56);
     animation(&dir.path().join("b.gif"), 4);
+    fs::write(dir.path().join("text.png"), "just text").unwrap();
     fs::create_dir(dir.path().join("frames")).unwrap();
     for name in ["1.png", "2.png", "3.png"] {
         picture(&dir.path().join("frames").join(name), 64, 64);
@@ -105,7 +106,10 @@ fn pictures_and_videos_answer_questions() {
     for (args, expected) in [
         (&["ask", "frames", "What?"][..], "give --video"),
         (&["ask", "a.png"], "last argument is the question"),
-        (&["ask", "none.png", "What?"], "none.png"),
+        (&["ask", "none.png", "What?"], "error: cannot read none.png: No such file"),
+        (&["ask", "a.png", " "], "it is empty"),
+        (&["ask", "text.png", "What?"], "a file that begins with \"just text\""),
+        (&["ask", "b.gif", "What?", "--frames", "0"], "at least one"),
         (&["ask", "a.png", "What?", "--max-pixels", "5"], "--max-pixels"),
     ] {
         let run = ocelli(dir.path(), &with_model(args)).expect(2);

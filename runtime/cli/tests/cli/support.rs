@@ -43,10 +43,10 @@ pub(crate) fn ocelli(dir: &Path, args: &[&str]) -> Run {
 }
 
 /// Runs the program with text on standard input.
-pub(crate) fn ocelli_reading(dir: &Path, args: &[&str], stdin: &str) -> Run {
+pub(crate) fn ocelli_reading(dir: &Path, args: &[&str], stdin: impl AsRef<[u8]>) -> Run {
     let mut child = command(dir, args).spawn().unwrap();
     // The program may end before it has read everything.
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_ref());
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     Run {
         code: status.code().expect("the program ends by itself"),
