@@ -19,6 +19,8 @@ pub(crate) fn load(json: &[u8]) -> Result<(Vocabulary, tokenizers::Tokenizer)> {
 pub(crate) fn build(mut file: Value) -> Result<(Vocabulary, tokenizers::Tokenizer)> {
     let added = added_tokens(&file)?;
     let spelling = spelling(&file["decoder"])?;
+    check_steps("pre-tokenizer", &file["pre_tokenizer"])?;
+    check_steps("normalizer", &file["normalizer"])?;
     let model = file.get_mut("model").and_then(Value::as_object_mut);
     let model = model.ok_or_else(|| damaged("tokenizer.json has no model"))?;
     check_model(model)?;
@@ -78,8 +80,23 @@ fn check_model(model: &mut Map<String, Value>) -> Result<()> {
     {
         return Err(inconsistent(format!("the unknown token {unk:?} is not in the vocabulary")));
     }
+    // The crate cuts merges at the length of the prefix, wherever that is.
+    if let Some(prefix) =
+        model.get("continuing_subword_prefix").filter(|prefix| !prefix.is_null() && *prefix != "")
+    {
+        return Err(unsupported(format!("the prefix {prefix:.80} of continued words")));
+    }
     model.insert("dropout".into(), Value::Null);
     Ok(())
+}
+
+/// Refuses the steps that the crate panics on if they are damaged; no file of this family has them.
+fn check_steps(what: &str, step: &Value) -> Result<()> {
+    if let Some(kind @ ("FixedLength" | "Precompiled")) = step.get("type").and_then(Value::as_str) {
+        return Err(unsupported(format!("a {what} of type {kind}")));
+    }
+    let steps = ["pretokenizers", "normalizers"].into_iter().filter_map(|key| step.get(key)?.as_array());
+    steps.flatten().try_for_each(|step| check_steps(what, step))
 }
 
 /// How the decoder says that pieces are spelt.

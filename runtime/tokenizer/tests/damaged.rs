@@ -66,97 +66,24 @@ fn damaged_bytes_do_not_panic() {
     damage(&recorded("tokenizer_config.json"), |bytes| AddedToken::from_tokenizer_config(bytes).is_ok());
 }
 
-/// Values that no key expects.
-fn hostile() -> Vec<Value> {
-    let deep = (0..100).fold(json!(0), |inner, _| json!([inner]));
-    vec![
-        json!(null),
-        json!(true),
-        json!(0),
-        json!(-1),
-        json!(4_294_967_295_u32),
-        json!(u64::MAX),
-        json!(1e300),
-        json!(""),
-        json!(" "),
-        json!("\u{2581}"),
-        json!("<0xFF>"),
-        json!("x".repeat(100_000)),
-        json!([]),
-        json!([[]]),
-        json!(["a", "b", "c"]),
-        json!({}),
-        json!({"type": "Sequence"}),
-        deep,
-    ]
-}
-
-/// Every place of the file but for most of its pieces and merges.
-fn places(value: &Value, path: &str, found: &mut Vec<String>) {
-    found.push(path.to_owned());
-    match value {
-        Value::Object(map) => {
-            let shown = if map.len() > 50 { 5 } else { map.len() };
-            for (key, value) in map.iter().take(shown) {
-                let key = key.replace('~', "~0").replace('/', "~1");
-                places(value, &format!("{path}/{key}"), found);
-            }
-        }
-        Value::Array(items) => {
-            for (i, item) in items.iter().enumerate().take(3) {
-                places(item, &format!("{path}/{i}"), found);
-            }
-        }
-        _ => {}
-    }
-}
-
 #[test]
-fn no_value_of_a_tokenizer_json_is_trusted() {
-    let mut file: Value = serde_json::from_slice(&recorded("tokenizer.json")).unwrap();
-    // Fewer pieces make the many files quick to read.
-    let model = file["model"].as_object_mut().unwrap();
-    model["merges"].as_array_mut().unwrap().truncate(20);
-    let mut found = Vec::new();
-    places(&file, "", &mut found);
-    assert!(found.len() > 80);
-    for place in found {
-        for value in hostile() {
-            let mut damaged = file.clone();
-            *damaged.pointer_mut(&place).unwrap() = value;
-            use_up(Tokenizer::from_json(damaged.to_string().as_bytes()));
-        }
-    }
-}
-
-#[test]
-fn foreign_steps_are_refused_or_harmless() {
+fn steps_that_would_panic_are_refused() {
     let file: Value = serde_json::from_slice(&recorded("tokenizer.json")).unwrap();
-    let regex = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
-    let replace =
-        |pattern: Value, content: &str| json!({"type": "Replace", "pattern": pattern, "content": content});
-    let cases = [
-        ("pre_tokenizer", regex("(a+)+$")),
-        ("pre_tokenizer", regex(r"(?=(a+))\1+b\1(a|aa)+$")),
-        ("pre_tokenizer", regex("")),
-        ("pre_tokenizer", regex("(")),
-        ("pre_tokenizer", regex(&"(".repeat(10_000))),
-        ("pre_tokenizer", regex("a{1000}{1000}{1000}")),
-        ("pre_tokenizer", json!({"type": "Metaspace", "replacement": "", "prepend_scheme": "always"})),
-        ("pre_tokenizer", json!({"type": "FixedLength", "length": 0})),
-        ("pre_tokenizer", json!({"type": "Sequence", "pretokenizers": []})),
-        ("normalizer", replace(json!({"String": ""}), "xx")),
-        ("normalizer", replace(json!({"Regex": "(?=.)"}), "xx")),
-        ("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"})),
-        ("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "/////w=="})),
-        ("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": ""})),
-        ("normalizer", json!({"type": "Prepend", "prepend": "<s>"})),
-        ("decoder", json!({"type": "WordPiece", "prefix": "##", "cleanup": true})),
-    ];
-    for (key, step) in cases {
+    let fixed = json!({"type": "FixedLength", "length": 0});
+    for (place, value, expected) in [
+        ("/pre_tokenizer", fixed.clone(), "pre-tokenizer of type FixedLength"),
+        ("/pre_tokenizer", json!({"type": "Sequence", "pretokenizers": [fixed]}), "of type FixedLength"),
+        (
+            "/normalizer",
+            json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+            "of type Precompiled",
+        ),
+        ("/model/continuing_subword_prefix", json!("#"), "the prefix \"#\" of continued words"),
+    ] {
         let mut damaged = file.clone();
-        damaged[key] = step;
-        use_up(Tokenizer::from_json(damaged.to_string().as_bytes()));
+        *damaged.pointer_mut(place).unwrap() = value;
+        let error = Tokenizer::from_json(damaged.to_string().as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
     }
 }
 

@@ -145,7 +145,7 @@ fn eval_serves_lines_and_survives_bad_ones() {
         "{\"id\":2,\"op\":\"load\",\"model\":\"model\",\"dtype\":\"f32\"}",
         "{\"id\":3,\"op\":\"tokenize\",\"text\":\"hello\"}",
     ];
-    let run = ocelli_reading(dir.path(), &["eval"], &requests.join("\n")).expect(0);
+    let run = ocelli_reading(dir.path(), &["eval"], requests.join("\n")).expect(0);
     let answers = run.json();
     let ok: Vec<_> = answers.iter().map(|answer| answer["ok"].as_bool().unwrap()).collect();
     assert_eq!(ok, [false, false, true, true], "{answers:?}");
