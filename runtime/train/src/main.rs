@@ -108,6 +108,15 @@ struct Place {
     /// Folder with `train-0.zip`, `train-1.zip` and `val.zip`; without it there are no photographs.
     #[arg(long)]
     photos: Option<PathBuf>,
+    /// Share of training samples that are photographs.
+    #[arg(long)]
+    photo_share: Option<f32>,
+    /// Share of training samples without a picture.
+    #[arg(long)]
+    text_share: Option<f32>,
+    /// Share of training samples that show one thing and ask what it is.
+    #[arg(long)]
+    naming_share: Option<f32>,
     /// Seed of data and weights.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -115,11 +124,15 @@ struct Place {
 
 impl Place {
     fn generator(&self) -> Result<Generator> {
+        let defaults = DataOptions::default();
         Generator::open(&DataOptions {
             pictures: self.pictures.clone(),
             photos: self.photos.clone(),
             seed: self.seed,
-            ..DataOptions::default()
+            photo_share: self.photo_share.unwrap_or(defaults.photo_share),
+            text_share: self.text_share.unwrap_or(defaults.text_share),
+            naming_share: self.naming_share.unwrap_or(defaults.naming_share),
+            ..defaults
         })
     }
 }

@@ -219,9 +219,12 @@ impl Shape {
 }
 
 /// `preprocessor_config.json`: every picture becomes about as large as the training ones.
+///
+/// The upper limit is a little above the largest of them: common photographs then become
+/// 140 × 84 or 84 × 140, which training shows, and square ones 112 × 112.
 #[must_use]
 pub fn preprocessor_json() -> Value {
-    let pixels = PIXELS * PIXELS;
+    let pixels = PIXELS * (PIXELS + 28);
     json!({
         "do_resize": true,
         "do_rescale": true,

@@ -31,6 +31,8 @@ pub struct DataOptions {
     pub text_share: f32,
     /// Share of training samples with two pictures.
     pub two_picture_share: f32,
+    /// Share of training samples that show one thing and ask what it is: the shortest way to see shapes.
+    pub naming_share: f32,
     /// Share of training pictures that are wider or higher than square; their area is never larger.
     pub oblong_share: f32,
 }
@@ -44,7 +46,8 @@ impl Default for DataOptions {
             photo_share: 0.28,
             text_share: 0.15,
             two_picture_share: 0.03,
-            oblong_share: 0.15,
+            naming_share: 0.2,
+            oblong_share: 0.4,
         }
     }
 }
@@ -194,6 +197,13 @@ impl Generator {
         }
         if draw < options.text_share + photo_share + options.two_picture_share {
             return self.pair(random, Split::Train, frame);
+        }
+        if draw < options.text_share + photo_share + options.two_picture_share + options.naming_share {
+            let scene = self.scene(random, Split::Train, frame, Some(1));
+            let talk = Talk::new(&scene, &self.drawings);
+            let skill = if random.chance(0.6) { Skill::Things } else { Skill::Caption };
+            let turn = talk.turn(random, skill).expect("every scene allows these");
+            return (vec![scene], vec![turn]);
         }
         if random.chance(0.04) {
             return self.blank(random, frame);
