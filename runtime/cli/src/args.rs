@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::bail;
 use clap::Args;
 use engine::{Device, Engine, GenerateOptions, GenerationDefaults, ModelFiles};
 
@@ -41,7 +40,7 @@ impl ModelArgs {
 pub(crate) fn open_model(path: Option<&Path>) -> anyhow::Result<ModelFiles> {
     match path {
         Some(path) => Ok(ModelFiles::open(path)?),
-        None => bail!("this build has no model inside; give --model PATH"),
+        None => Ok(crate::embedded::files()),
     }
 }
 

@@ -11,6 +11,7 @@ mod ask;
 mod bench;
 mod caption;
 mod chat;
+mod embedded;
 mod eval;
 mod inputs;
 mod inspect;

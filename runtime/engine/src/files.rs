@@ -35,6 +35,13 @@ impl ModelFiles {
         Self { name: name.into(), files: files.into_iter().collect() }
     }
 
+    /// Files that are part of the program.
+    #[must_use]
+    pub fn from_static(name: &str, files: &[(&str, &'static [u8])]) -> Self {
+        let files = files.iter().map(|(name, bytes)| ((*name).to_owned(), SharedBytes::new(*bytes)));
+        Self::from_bytes(name, files.collect())
+    }
+
     /// What messages call the model: its path.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -19,7 +19,6 @@ mod things;
 mod vocabulary;
 
 pub use generator::{DataOptions, Generator};
-pub use grammar::CAPTION_PROMPT;
 pub(crate) use random::Random;
 pub use sample::{Sample, Skill, Split, Turn};
 pub use vocabulary::train_vocabulary;

@@ -469,7 +469,7 @@ mod tests {
     #[test]
     fn yes_and_no_are_balanced() {
         let generator = generator();
-        let turns: Vec<Turn> = (0..6000).flat_map(|i| generator.draft(Split::Train, 112, i).turns).collect();
+        let turns: Vec<Turn> = (0..30_000).flat_map(|i| generator.draft(Split::Train, 112, i).turns).collect();
         for skill in [Skill::Exists, Skill::Relation] {
             let count =
                 |answer: &str| turns.iter().filter(|t| t.skill == skill && t.answer == answer).count() as f32;

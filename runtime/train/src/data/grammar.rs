@@ -8,15 +8,14 @@ pub(crate) use pairs::compare;
 pub(crate) use photographs::{photo_caption, photo_exists};
 pub(crate) use questions::medium;
 
+use engine::CAPTION_PROMPT;
+
 use super::colour::Colour;
 use super::drawings::Drawing;
 use super::random::Random;
 use super::sample::{Skill, Turn};
 use super::scene::{Ground, Object, Place, Scene, Size, rivals};
 use super::things::{THINGS, ThingId, with_article};
-
-/// What `ocelli caption` asks.
-pub const CAPTION_PROMPT: &str = "Describe this picture.";
 
 /// Other ways to ask for a caption.
 const CAPTION_PROMPTS: [&str; 8] = [
