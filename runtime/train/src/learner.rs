@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use candle_backend::Candle;
+use candle_backend::{Candle, Weight};
 use candle_core::Tensor;
 use model::config::TextConfig;
 use model::{Decoder, Modalities, Step};
@@ -45,9 +45,7 @@ impl Learner {
         let b = &self.backend;
         let mut x = b.embed(&self.decoder.embed_tokens, &b.ids(&batch.token_ids)?)?;
         if !batch.grids.is_empty() {
-            let patches = b.tensor(&batch.patches, batch.patches.len() / n_patches(&batch.grids))?;
-            let features = self.tower.forward(b, &patches, &batch.grids, None)?;
-            let rows = self.resampler.forward(b, &features, &batch.grids, None)?;
+            let rows = self.look(&batch.patches, &batch.grids)?;
             x = b.scatter(&x, &b.ids(&batch.placeholders)?, &rows)?;
         }
         let step = Step {
@@ -61,6 +59,34 @@ impl Learner {
         let hidden = self.decoder.forward(&step, x, &mut [])?;
         let answered = b.gather(&hidden, &b.ids(&batch.supervised)?)?;
         self.decoder.logits(b, &answered, None)
+    }
+
+    /// What the decoder gets to see of pictures, `[n_tokens, hidden_size]`.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn look(&self, patches: &[f32], grids: &[[u32; 3]]) -> Result<Tensor> {
+        let b = &self.backend;
+        let patches = b.tensor(patches, patches.len() / n_patches(grids))?;
+        let features = self.tower.forward(b, &patches, grids, None)?;
+        self.resampler.forward(b, &features, grids, None)
+    }
+
+    /// Mean cross-entropy of a linear classifier of `rows`, and the class it thinks likeliest of each.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub(crate) fn classify(
+        &self,
+        rows: &Tensor,
+        head: &Tensor,
+        classes: &[u32],
+    ) -> Result<(Tensor, Vec<u32>)> {
+        let b = &self.backend;
+        let logits = b.linear(rows, &Weight::from_tensor(head.clone()), None)?;
+        let likeliest = ready(b.read_ids(&b.argmax(&logits)?))?;
+        let weights = vec![1.0 / classes.len() as f32; classes.len()];
+        Ok((b.cross_entropy(&logits, classes, &weights)?, likeliest))
     }
 
     /// Cross-entropy of the answers, each token weighing `weight`: a scalar to differentiate.

@@ -38,12 +38,29 @@ enum Command {
         /// Learning rate.
         #[arg(long)]
         lr: Option<f32>,
+        /// Share of the whole run, at its end, in which the learning rate falls.
+        #[arg(long)]
+        tail: Option<f32>,
         /// Questions a split in each evaluation.
         #[arg(long, default_value_t = 500)]
         questions: usize,
         /// Minutes between evaluations.
         #[arg(long, default_value_t = 10.0)]
         evaluate_minutes: f64,
+    },
+    /// Teach the vision tower and the resampler alone to name pictures.
+    Eyes {
+        #[command(flatten)]
+        place: Place,
+        /// Minutes of it.
+        #[arg(long)]
+        minutes: f64,
+        /// Pictures a step.
+        #[arg(long, default_value_t = 64)]
+        batch: u64,
+        /// Learning rate.
+        #[arg(long, default_value_t = 1e-3)]
+        lr: f32,
     },
     /// Score the run's checkpoint, skill by skill.
     Evaluate {
@@ -117,6 +134,9 @@ struct Place {
     /// Share of training samples that show one thing and ask what it is.
     #[arg(long)]
     naming_share: Option<f32>,
+    /// Share of those in which the thing fills the frame.
+    #[arg(long)]
+    portrait_share: Option<f32>,
     /// Seed of data and weights.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -132,6 +152,7 @@ impl Place {
             photo_share: self.photo_share.unwrap_or(defaults.photo_share),
             text_share: self.text_share.unwrap_or(defaults.text_share),
             naming_share: self.naming_share.unwrap_or(defaults.naming_share),
+            portrait_share: self.portrait_share.unwrap_or(defaults.portrait_share),
             ..defaults
         })
     }
@@ -139,7 +160,7 @@ impl Place {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Run { place, steps, minutes, batch, lr, questions, evaluate_minutes } => {
+        Command::Run { place, steps, minutes, batch, lr, tail, questions, evaluate_minutes } => {
             let budget = match (steps, minutes) {
                 (Some(steps), _) => Budget::Steps(steps),
                 (None, minutes) => Budget::Time(duration(minutes.unwrap_or(100.0))),
@@ -155,6 +176,7 @@ fn main() -> Result<()> {
             let training = Training {
                 batch,
                 lr: lr.unwrap_or(defaults.lr),
+                tail: tail.unwrap_or(defaults.tail),
                 tokens_per_batch: defaults.tokens_per_batch * batch as f32 / defaults.batch as f32,
                 ..defaults
             };
@@ -162,6 +184,13 @@ fn main() -> Result<()> {
             let mut run = Run::open(&place.run)?;
             let mut trainer = run.trainer(&generator, Shape::SHIPPED, training)?;
             run.train(&mut trainer, &generator, &plan)
+        }
+        Command::Eyes { place, minutes, batch, lr } => {
+            let generator = Arc::new(place.generator()?);
+            let mut run = Run::open(&place.run)?;
+            let training = Training { seed: place.seed, ..Training::default() };
+            let mut trainer = run.trainer(&generator, Shape::SHIPPED, training)?;
+            run.train_eyes(&mut trainer, &generator, (batch, lr, duration(minutes)))
         }
         Command::Evaluate { place, weights, questions } => score(&place, weights.into(), questions),
         Command::Export { place, weights, out } => write_model(&place, weights.into(), &out),

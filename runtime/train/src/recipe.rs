@@ -14,6 +14,9 @@ pub const PIXELS: u32 = 112;
 /// just said it or reads it in a later turn.
 pub const CHAT_TEMPLATE: &str = include_str!("chat_template.jinja");
 
+/// Area of the smallest pictures in training; smaller ones are enlarged.
+const MIN_PIXELS: u32 = 84 * 84;
+
 /// Sizes of the model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shape {
@@ -234,12 +237,12 @@ pub fn preprocessor_json() -> Value {
         "patch_size": 14,
         "merge_size": 2,
         "temporal_patch_size": 2,
-        "min_pixels": pixels / 2,
+        "min_pixels": MIN_PIXELS,
         "max_pixels": pixels,
         "image_mean": [0.481_454_66, 0.457_827_5, 0.408_210_73],
         "image_std": [0.268_629_54, 0.261_302_58, 0.275_777_11],
         // Videos have many frames, so that each may be small.
-        "video_processor": { "size": { "min_pixels": pixels / 2, "max_pixels": pixels } },
+        "video_processor": { "size": { "min_pixels": MIN_PIXELS, "max_pixels": pixels } },
     })
 }
 

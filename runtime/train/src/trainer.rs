@@ -20,6 +20,7 @@ use crate::checkpoint::Checkpoint;
 use crate::data::{Generator, Sample, Split, train_vocabulary};
 use crate::evaluate::{Report, evaluate, overall};
 use crate::export::{Tensors, fold_gpas, join};
+use crate::eyes::{Named, NamingHead};
 use crate::learner::Learner;
 use crate::parameters::{Kind, Parameters};
 use crate::recipe::{PIXELS, Shape, Training, preprocessor};
@@ -31,6 +32,8 @@ const MAX_PIECES: usize = 2048;
 const GATE_BOUNDS: [f32; 2] = [-1.278, 1.17];
 /// Steps between two lines of the log.
 const LOG_EVERY: u64 = 50;
+/// Time between checkpoints while the eyes learn.
+const SAVE_EYES_EVERY: Duration = Duration::from_secs(120);
 /// Parts of a batch, each learnt by its own thread and made by another.
 const PARTS: u64 = 2;
 
@@ -93,18 +96,24 @@ impl Part {
     }
 
     fn add(&mut self, other: Self, params: &[Param]) -> Result<()> {
-        for param in params {
-            let sum = match (self.gradients.get(&param.var), other.gradients.get(&param.var)) {
-                (Some(a), Some(b)) => (a + b)?,
-                (None, Some(b)) => b.clone(),
-                _ => continue,
-            };
-            self.gradients.insert(&param.var, sum);
-        }
+        sum_gradients(&mut self.gradients, &other.gradients, params)?;
         self.loss += other.loss;
         self.choices.add(other.choices);
         Ok(())
     }
+}
+
+/// Adds the gradients of `params` in `other` to those in `sum`.
+fn sum_gradients(sum: &mut GradStore, other: &GradStore, params: &[Param]) -> Result<()> {
+    for param in params {
+        let both = match (sum.get(&param.var), other.get(&param.var)) {
+            (Some(a), Some(b)) => (a + b)?,
+            (None, Some(b)) => b.clone(),
+            _ => continue,
+        };
+        sum.insert(&param.var, both);
+    }
+    Ok(())
 }
 
 /// What one step did.
@@ -199,6 +208,38 @@ impl Trainer {
         Ok(StepReport { loss: sum.loss / weight / n_targets.max(1) as f32, grad_norm })
     }
 
+    /// Teaches tower and resampler alone to name pictures; returns loss and share of right names.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn learn_names(&mut self, head: &mut NamingHead, parts: &[Named], lr: f32) -> Result<[f32; 2]> {
+        let (learner, naming) = (&self.learner, &*head);
+        let learned: Vec<Result<_>> = std::thread::scope(|scope| {
+            let learn = |named| {
+                let (loss, right) = naming.loss(learner, named)?;
+                Ok((loss.to_scalar::<f32>()?, right, loss.backward()?))
+            };
+            let threads: Vec<_> = parts
+                .iter()
+                .zip(&self.pools)
+                .map(|(named, pool)| scope.spawn(move || pool.install(|| learn(named))))
+                .collect();
+            threads.into_iter().map(|t| t.join().expect("learning does not panic")).collect()
+        });
+        let mut learned = learned.into_iter().collect::<Result<Vec<_>>>()?;
+        let (mut loss, mut right, mut gradients) = learned.remove(0);
+        for (other_loss, other_right, other) in learned {
+            sum_gradients(&mut gradients, &other, self.optimizer.params())?;
+            sum_gradients(&mut gradients, &other, head.params())?;
+            (loss, right) = (loss + other_loss, right + other_right);
+        }
+        self.optimizer.step(&gradients, lr)?;
+        head.step(&gradients, lr)?;
+        self.step += 1;
+        let n: usize = parts.iter().map(|named| named.names.len()).sum();
+        Ok([loss / parts.len() as f32, right as f32 / n as f32])
+    }
+
     /// Keeps every gate where folding is possible.
     fn hold_gates(&self) -> Result<()> {
         for gate in self.parameters.list().iter().filter(|p| p.kind == Kind::GpasGate) {
@@ -233,7 +274,10 @@ impl Trainer {
     }
 
     /// The weights of `kind`, in the order of the parameters.
-    fn weights(&self, kind: WeightKind) -> Result<Vec<Vec<f32>>> {
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn weights(&self, kind: WeightKind) -> Result<Vec<Vec<f32>>> {
         match kind {
             WeightKind::Live => self.parameters.values(),
             WeightKind::Averaged => self.averaged(),
@@ -395,6 +439,45 @@ impl Run {
         self.judge(trainer, generator, plan.questions)
     }
 
+    /// Teaches the eyes alone for `time`, on `batch` pictures a step.
+    ///
+    /// # Errors
+    /// Those of the backend, and of writing.
+    pub fn train_eyes(
+        &mut self,
+        trainer: &mut Trainer,
+        generator: &Arc<Generator>,
+        (batch, lr, time): (u64, f32, Duration),
+    ) -> Result<()> {
+        let mut head = NamingHead::new(generator.n_names(), trainer.shape.width, trainer.training.seed)?;
+        let schedule = Training { lr, tail: 0.3, ..trainer.training };
+        let pictures = named_parts(generator, batch, trainer.step);
+        let (first, started) = (trainer.step, trainer.trained);
+        self.note(
+            json!({"event": "eyes", "step": first, "batch": batch, "lr": lr, "minutes": time.as_secs() / 60}),
+        )?;
+        let (mut sums, mut saved) = ([0.0; 2], trainer.trained);
+        while trainer.trained - started < time {
+            let before = Instant::now();
+            let parts: Vec<Named> = pictures.iter().map(Receiver::recv).collect::<Result<_, _>>()?;
+            let progress = Budget::Time(time).progress(0, trainer.trained - started);
+            let report =
+                trainer.learn_names(&mut head, &parts, schedule.lr_at(trainer.step - first, progress))?;
+            trainer.trained += before.elapsed();
+            (0..2).for_each(|i| sums[i] += report[i] / LOG_EVERY as f32);
+            if trainer.step.is_multiple_of(LOG_EVERY) {
+                let seconds = trainer.trained.as_secs();
+                self.note(json!({"step": trainer.step, "seconds": seconds, "eyes": {"loss": sums[0], "right": sums[1]}}))?;
+                sums = [0.0; 2];
+            }
+            if trainer.trained - saved >= SAVE_EYES_EVERY {
+                saved = trainer.trained;
+                trainer.checkpoint()?.save(&self.checkpoint())?;
+            }
+        }
+        trainer.checkpoint()?.save(&self.checkpoint())
+    }
+
     fn judge(&mut self, trainer: &mut Trainer, generator: &Generator, questions: usize) -> Result<()> {
         let routers = trainer.routers.report()?;
         for kind in [WeightKind::Live, WeightKind::Averaged] {
@@ -436,6 +519,26 @@ fn parts(generator: &Arc<Generator>, packer: &Packer, size: u64, first: u64) -> 
                     .collect();
                 let batch = packer.pack(&samples).expect("generated pictures have sizes that fit");
                 if send.send(batch).is_err() {
+                    return;
+                }
+            }
+        });
+        receive
+    };
+    (0..PARTS).map(maker).collect()
+}
+
+/// As [`parts`], of pictures with their names.
+fn named_parts(generator: &Arc<Generator>, size: u64, first: u64) -> Vec<Receiver<Named>> {
+    let maker = |part: u64| {
+        let (send, receive) = sync_channel(2);
+        let generator = Arc::clone(generator);
+        std::thread::spawn(move || {
+            let preprocessor = preprocessor();
+            for step in first.. {
+                let indices = (step * size + part..(step + 1) * size).step_by(PARTS as usize);
+                let named = Named::make(&generator, &preprocessor, indices);
+                if send.send(named.expect("generated pictures have sizes that fit")).is_err() {
                     return;
                 }
             }

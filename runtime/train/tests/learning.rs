@@ -9,8 +9,9 @@ use tensor::SharedBytes;
 use tensor::weights::Safetensors;
 use tokenizer::Tokenizer;
 use train::data::{Sample, Skill, Turn, train_vocabulary};
-use train::recipe::{Ids, Shape, Training};
-use train::{Batch, Learner, Parameters, Trainer, export};
+use train::recipe::{Ids, Shape, Training, preprocessor};
+use train::{Batch, Learner, Named, NamingHead, Parameters, Trainer, WeightKind, export};
+use vision::Picture;
 
 fn tokenizer() -> Tokenizer {
     let corpus =
@@ -76,6 +77,33 @@ fn a_few_samples_are_learnt_by_heart() {
     }
     assert!(last < 0.05 && first > 2.0, "from {first} to {last}");
     assert!(parts.iter().all(|part| trainer.learner().says(part).unwrap().iter().all(|right| *right)));
+}
+
+#[test]
+fn eyes_learn_names_without_the_decoder() {
+    let mut trainer = trainer();
+    let mut head = NamingHead::new(2, Shape::TINY.width, 1).unwrap();
+    // A bright half, on the left or on the right: only its place tells the two names apart.
+    let named = |sides: &[u32]| {
+        let mut named = Named::default();
+        for &side in sides {
+            let pixel = |i: usize| if (i / 3 % 112 < 56) == (side == 0) { 230 } else { 20 };
+            let picture = Picture::new(112, 112, (0..112 * 112 * 3).map(pixel).collect()).unwrap();
+            let patches = preprocessor().image(&picture).unwrap();
+            named.grids.push(patches.grid_thw);
+            named.patches.extend(patches.pixel_values);
+            named.names.push(side);
+        }
+        named
+    };
+    let parts = [named(&[0, 1, 1]), named(&[1, 0, 0])];
+    let words = trainer.weights(WeightKind::Live).unwrap()[0].clone();
+    let mut last = [f32::INFINITY, 0.0];
+    for _ in 0..150 {
+        last = trainer.learn_names(&mut head, &parts, 2e-3).unwrap();
+    }
+    assert!(last[0] < 0.1 && last[1] == 1.0, "loss and share of right names: {last:?}");
+    assert_eq!(trainer.weights(WeightKind::Live).unwrap()[0], words, "the embedding took no part");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use image::RgbImage;
 
 use super::colour::Colour;
 use super::compose::paint;
@@ -12,7 +13,9 @@ use super::packages::STYLES;
 use super::photos::{PHOTO_WORDS, Photos};
 use super::random::Random;
 use super::sample::{Sample, Skill, Split, Turn};
-use super::scene::{Ground, Look, Place, Scene, Size, colour_is_held_out, ground_for, pair_is_held_out};
+use super::scene::{
+    Ground, Look, Object, Place, Scene, Size, colour_is_held_out, ground_for, pair_is_held_out,
+};
 use super::small_talk;
 use super::things::{Category, THINGS, ThingId};
 
@@ -33,6 +36,8 @@ pub struct DataOptions {
     pub two_picture_share: f32,
     /// Share of training samples that show one thing and ask what it is: the shortest way to see shapes.
     pub naming_share: f32,
+    /// Share of those in which the thing fills the frame.
+    pub portrait_share: f32,
     /// Share of training pictures that are wider or higher than square; their area is never larger.
     pub oblong_share: f32,
 }
@@ -47,10 +52,14 @@ impl Default for DataOptions {
             text_share: 0.15,
             two_picture_share: 0.03,
             naming_share: 0.2,
+            portrait_share: 0.5,
             oblong_share: 0.4,
         }
     }
 }
+
+/// Tells the random numbers of [`Generator::named`] from those of the splits.
+const NAMED: u64 = 0x6e61_6d65;
 
 /// Makes samples; share it between threads.
 #[derive(Debug)]
@@ -141,6 +150,43 @@ impl Generator {
         Sample { pictures, system, turns }
     }
 
+    /// Number of names that [`named`](Self::named) gives.
+    #[must_use]
+    pub fn n_names(&self) -> usize {
+        THINGS.len() + PHOTO_WORDS.len() + 1
+    }
+
+    /// A square picture of one thing or a photograph, and the number of its name: to train eyes alone.
+    ///
+    /// # Panics
+    /// If `pixels` is not a positive multiple of 28.
+    pub fn named(&self, pixels: u32, index: u64) -> (RgbImage, u32) {
+        assert!(pixels > 0 && pixels.is_multiple_of(28), "a side is a positive multiple of 28, not {pixels}");
+        let mut random = Random::new(&[self.options.seed, NAMED, index]);
+        let frame = (pixels, pixels);
+        let is_photo = !self.train_photos.is_empty() && random.chance(self.options.photo_share);
+        let scene = match is_photo {
+            true => self.photo(&mut random, frame, &self.train_photos, true).0.remove(0),
+            false => self.lone(&mut random, frame),
+        };
+        let name = match (scene.objects.first(), scene.ground) {
+            (Some(object), _) => object.thing,
+            (None, Ground::Photo(Some(word), _)) => THINGS.len() + word,
+            (None, _) => THINGS.len() + PHOTO_WORDS.len(),
+        };
+        (paint(&mut random, &scene, &self.drawings, &self.train_photos), name as u32)
+    }
+
+    /// A scene of one thing, in [`DataOptions::portrait_share`] of cases as large as the frame.
+    fn lone(&self, random: &mut Random, frame: (u32, u32)) -> Scene {
+        let scene = self.scene(random, Split::Train, frame, Some(1));
+        if !random.chance(self.options.portrait_share) {
+            return scene;
+        }
+        let Object { thing, drawing, repaint, colour, .. } = scene.objects[0];
+        Scene::portrait(random, frame, scene.ground, Look { thing, drawing, repaint, colour })
+    }
+
     /// What the model will read and say, for training a vocabulary.
     pub fn corpus_text(&self) -> impl Iterator<Item = String> {
         let drafts = (0..20_000).map(|index| self.draft(Split::Train, 112, u64::MAX / 2 + index));
@@ -199,7 +245,7 @@ impl Generator {
             return self.pair(random, Split::Train, frame);
         }
         if draw < options.text_share + photo_share + options.two_picture_share + options.naming_share {
-            let scene = self.scene(random, Split::Train, frame, Some(1));
+            let scene = self.lone(random, frame);
             let talk = Talk::new(&scene, &self.drawings);
             let skill = if random.chance(0.6) { Skill::Things } else { Skill::Caption };
             let turn = talk.turn(random, skill).expect("every scene allows these");
@@ -469,7 +515,8 @@ mod tests {
     #[test]
     fn yes_and_no_are_balanced() {
         let generator = generator();
-        let turns: Vec<Turn> = (0..30_000).flat_map(|i| generator.draft(Split::Train, 112, i).turns).collect();
+        let turns: Vec<Turn> =
+            (0..30_000).flat_map(|i| generator.draft(Split::Train, 112, i).turns).collect();
         for skill in [Skill::Exists, Skill::Relation] {
             let count =
                 |answer: &str| turns.iter().filter(|t| t.skill == skill && t.answer == answer).count() as f32;

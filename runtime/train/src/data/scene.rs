@@ -184,6 +184,27 @@ impl Scene {
         scene
     }
 
+    /// One thing that fills the frame: the easiest picture to name.
+    pub(crate) fn portrait(
+        random: &mut Random,
+        (width, height): (u32, u32),
+        ground: Ground,
+        look: Look,
+    ) -> Scene {
+        let short = width.min(height) as f32;
+        let side = random.range(0.84, 0.98) * short;
+        let slack = |random: &mut Random, length: u32| {
+            let room = length as f32 - side;
+            side / 2.0 + room * random.range(0.3, 0.7)
+        };
+        let (x, y) = (slack(random, width), slack(random, height));
+        let Look { thing, drawing, repaint, colour } = look;
+        let angle = random.range(-0.1, 0.1);
+        let flip = random.chance(0.5);
+        let object = Object { thing, drawing, repaint, colour, x, y, side, angle, flip };
+        Scene { width, height, ground, objects: vec![object], size: Size::Large }
+    }
+
     /// Tries random places; false if objects collide.
     fn scatter(&mut self, random: &mut Random) -> bool {
         let (width, height) = (self.width as f32, self.height as f32);
