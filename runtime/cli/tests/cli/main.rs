@@ -2,6 +2,7 @@
 
 mod commands;
 mod damaged_models;
+mod embedded;
 mod help;
 mod pictures;
 mod support;

@@ -9,8 +9,14 @@ const MAX_TAG: usize = 1024;
 /// `elif` branches of a template, each of which takes a frame of about 1100 bytes.
 const MAX_ELIFS: usize = 200;
 
-/// Refuses source that would overflow the stack.
+/// Bytes of a line: minijinja counts columns in 16 bits.
+const MAX_LINE: usize = u16::MAX as usize - 1;
+
+/// Refuses source that would overflow the stack, or the count of columns.
 pub(super) fn check_source(source: &str) -> Result<(), String> {
+    if source.lines().any(|line| line.len() > MAX_LINE) {
+        return Err(format!("a line is longer than {MAX_LINE} bytes"));
+    }
     if source.matches("elif").count() > MAX_ELIFS {
         return Err(format!("it has more than {MAX_ELIFS} `elif`"));
     }
