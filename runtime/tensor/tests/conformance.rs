@@ -91,7 +91,8 @@ impl Backend for Broken {
     }
 
     fn weight_bytes(&self, weight: &ReferenceWeight) -> WeightBytes {
-        R.weight_bytes(weight)
+        let bytes = R.weight_bytes(weight);
+        WeightBytes { owned: bytes.owned + u64::from(self.has(Off("weight_bytes"))), ..bytes }
     }
 
     fn tensor(&self, rows: &[f32], cols: usize) -> Result<Matrix> {
@@ -369,6 +370,7 @@ fn without_a_mistake_it_passes() {
 fn a_thousandth_is_noticed_in_every_operation() {
     for op in [
         "weight",
+        "weight_bytes",
         "tensor",
         "ids",
         "cache_len",

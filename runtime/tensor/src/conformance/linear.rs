@@ -14,6 +14,9 @@ pub(super) async fn cases<B: Backend>(suite: &mut Suite<'_, B>) {
             suite.agree(Linear { x, w: w.offset(1), bias: Some(vector(out)) }).await;
         }
     }
+    for dtype in DType::ALL {
+        suite.agree(Occupies { dtype, w: matrix(dtype, 9, 256) }).await;
+    }
     // Widths that no vector register divides.
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         for (n, out, cols) in [(1, 1, 1), (1, 3, 7), (4, 1, 33), (5, 17, 1), (6, 65, 129), (33, 2, 19)] {
@@ -33,6 +36,25 @@ pub(super) async fn cases<B: Backend>(suite: &mut Suite<'_, B>) {
     }
     let ws = [matrix(DType::F32, 6, 32), matrix(DType::F32, 6, 31), matrix(DType::F32, 6, 32)];
     suite.refuse(Linears { x: rows(2, 32), ws }).await;
+}
+
+/// A parameter occupies at least its stored bytes, and no more than `f32` needs.
+#[derive(Debug)]
+struct Occupies {
+    dtype: DType,
+    w: Stored,
+}
+
+impl Case for Occupies {
+    const OPS: &'static [&'static str] = &["weight_bytes"];
+
+    async fn run<B: Backend>(&self, b: &B) -> Result<Vec<Values>> {
+        let bytes = b.weight_bytes(&self.w.on(b)?);
+        let found = bytes.shared + bytes.owned;
+        let [stored, dense] =
+            [self.dtype, DType::F32].map(|dtype| dtype.n_bytes(&[9, 256]).unwrap_or(0) as u64);
+        Ok(vec![Values::Indices(vec![u32::from(found >= stored), u32::from(found <= dense)])])
+    }
 }
 
 #[derive(Debug)]
