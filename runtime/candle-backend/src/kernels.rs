@@ -10,6 +10,7 @@ pub(crate) mod experts;
 pub(crate) mod gemm;
 pub(crate) mod linear;
 pub(crate) mod norm;
+pub(crate) mod orthogonal;
 pub(crate) mod pointwise;
 pub(crate) mod rope;
 pub(crate) mod route;

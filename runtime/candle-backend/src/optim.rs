@@ -1,4 +1,4 @@
-//! AdamW on flat `f32` data, in place.
+//! AdamW on flat `f32` data, in place; Muon for matrices that ask for it.
 
 use std::cell::RefCell;
 
@@ -6,6 +6,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Var, bail};
 use rayon::prelude::*;
 
+use crate::kernels::orthogonal::orthogonalized;
 use crate::kernels::simd::{self, vectorize};
 use crate::ops::values;
 
@@ -18,6 +19,8 @@ pub struct Param {
     pub lr_scale: f32,
     /// Decoupled weight decay, times the learning rate a step.
     pub weight_decay: f32,
+    /// Whether the update of this matrix is made orthogonal: Muon instead of AdamW.
+    pub orthogonal: bool,
 }
 
 /// Constants of the optimiser.
@@ -52,11 +55,13 @@ pub struct ParamState {
     pub ema: Vec<f32>,
 }
 
-/// AdamW with decoupled weight decay, global norm clipping and a moving average of the weights.
+/// AdamW with decoupled weight decay, global norm clipping and a moving average of the weights; for
+/// matrices that are [`orthogonal`](Param::orthogonal), Muon with an update as large as AdamW's.
 ///
 /// Variables live on the CPU and are updated where they lie.
 ///
-/// Source: Decoupled Weight Decay Regularization, arXiv 1711.05101.
+/// Sources: Decoupled Weight Decay Regularization, arXiv 1711.05101; Muon is Scalable for LLM Training,
+/// arXiv 2502.16982, for the size of the orthogonal update.
 #[derive(Debug)]
 pub struct AdamW {
     config: AdamWConfig,
@@ -141,8 +146,12 @@ impl AdamW {
                 keep: 1.0 - lr * param.weight_decay,
             };
             if let Some(grad) = grads.get(&param.var) {
-                let update = Update { rule, state: RefCell::new(&mut *state) };
-                param.var.inplace_op2(&grad.contiguous()?, &update)?;
+                let grad = grad.contiguous()?;
+                let state = RefCell::new(&mut *state);
+                match param.orthogonal {
+                    false => param.var.inplace_op2(&grad, &Update { rule, state })?,
+                    true => param.var.inplace_op2(&grad, &OrthogonalUpdate { lr, keep: rule.keep, state })?,
+                }
             }
             if let Some(decay) = config.ema_decay {
                 follow(&mut state.ema, &values(&param.var)?, decay);
@@ -226,6 +235,50 @@ fn update(rule: Rule, w: &mut [f32], grad: &[f32], mean: &mut [f32], square: &mu
         *mean = rule.beta1 * *mean + (1.0 - rule.beta1) * grad;
         *square = rule.beta2 * *square + (1.0 - rule.beta2) * grad * grad;
         *w = *w * rule.keep - rule.step * *mean / ((*square * rule.square_scale).sqrt() + rule.eps);
+    }
+}
+
+/// Decay of the mean of gradients of orthogonal updates.
+const MOMENTUM: f32 = 0.95;
+/// Root mean square of an orthogonal update of learning rate one: about that of AdamW's.
+const ORTHOGONAL_RMS: f32 = 0.2;
+
+/// The update of one matrix, with the momentum looked ahead as Nesterov does.
+struct OrthogonalUpdate<'a> {
+    lr: f32,
+    /// What weight decay leaves.
+    keep: f32,
+    state: RefCell<&'a mut ParamState>,
+}
+
+impl InplaceOp2 for OrthogonalUpdate<'_> {
+    fn name(&self) -> &'static str {
+        "muon"
+    }
+
+    fn cpu_fwd(&self, w: &mut CpuStorage, lw: &Layout, grad: &CpuStorage, lg: &Layout) -> Result<()> {
+        let (rows, cols) = lw.shape().dims2()?;
+        let (CpuStorage::F32(w), CpuStorage::F32(grad)) = (w, grad) else { bail!("needs f32 on the CPU") };
+        let (Some((start, end)), Some((grad_start, grad_end))) =
+            (lw.contiguous_offsets(), lg.contiguous_offsets())
+        else {
+            bail!("needs contiguous values")
+        };
+        let (w, grad) = (&mut w[start..end], &grad[grad_start..grad_end]);
+        if w.len() != grad.len() {
+            bail!("{} gradients for {} weights", grad.len(), w.len());
+        }
+        let mut state = self.state.borrow_mut();
+        for (mean, grad) in state.mean.iter_mut().zip(grad) {
+            *mean = MOMENTUM * *mean + (1.0 - MOMENTUM) * grad;
+        }
+        let ahead: Vec<f32> =
+            state.mean.iter().zip(grad).map(|(m, g)| MOMENTUM * m + (1.0 - MOMENTUM) * g).collect();
+        let step = self.lr * ORTHOGONAL_RMS * (rows.max(cols) as f32).sqrt();
+        for (w, direction) in w.iter_mut().zip(orthogonalized(&ahead, rows, cols)) {
+            *w = *w * self.keep - step * direction;
+        }
+        Ok(())
     }
 }
 

@@ -38,7 +38,7 @@ fn params() -> Vec<Param> {
     let param = |shape: &[usize], lr_scale, weight_decay| {
         let values: Vec<f32> = (0..shape.iter().product()).map(|i| value(i, 1000)).collect();
         let var = Var::from_vec(values, shape, &Device::Cpu).unwrap();
-        Param { var, lr_scale, weight_decay }
+        Param { var, lr_scale, weight_decay, orthogonal: false }
     };
     vec![param(&[50, 401], 1.0, 0.1), param(&[7], 0.3, 0.0), param(&[5, 2], 1.0, 0.1)]
 }
@@ -185,11 +185,32 @@ fn nothing_changes_when_the_norm_is_not_finite() {
 #[test]
 fn an_optimiser_descends() {
     let var = Var::from_vec(vec![3.0f32, -2.0, 5.0], (1, 3), &Device::Cpu).unwrap();
-    let param = Param { var: var.clone(), lr_scale: 1.0, weight_decay: 0.0 };
+    let param = Param { var: var.clone(), lr_scale: 1.0, weight_decay: 0.0, orthogonal: false };
     let mut optimizer = AdamW::new(vec![param], AdamWConfig::default()).unwrap();
     for _ in 0..400 {
         let loss = (var.as_tensor() - 1.0).unwrap().sqr().unwrap().sum_all().unwrap();
         optimizer.step(&loss.backward().unwrap(), 0.05).unwrap();
     }
     assert!(flat(&var).iter().all(|w| (w - 1.0).abs() < 1e-2), "{:?}", flat(&var));
+}
+
+/// A first step along a gradient of one singular value goes to the orthogonal factor, however large it is.
+#[test]
+fn an_orthogonal_step_has_one_size_in_all_directions() {
+    let config = AdamWConfig { max_grad_norm: None, ..AdamWConfig::default() };
+    for scale in [1e-3f32, 10.0] {
+        let var = Var::zeros((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let param = Param { var: var.clone(), lr_scale: 1.0, weight_decay: 0.0, orthogonal: true };
+        let mut optimizer = AdamW::new(vec![param], config).unwrap();
+        // Two directions, one ten times as steep: the update takes both alike.
+        let slope = Tensor::new(&[[scale, 0.0, 0.0], [0.0, 0.0, 10.0 * scale]], &Device::Cpu).unwrap();
+        let loss = var.mul(&slope).unwrap().sum_all().unwrap();
+        optimizer.step(&loss.backward().unwrap(), LR).unwrap();
+        let w = flat(&var);
+        let size = LR * 0.2 * 3f32.sqrt();
+        for (i, w) in w.iter().enumerate() {
+            let expected = if [0, 5].contains(&i) { -size } else { 0.0 };
+            assert!((w - expected).abs() < 0.35 * size, "{i}: {w}, not {expected}");
+        }
+    }
 }
