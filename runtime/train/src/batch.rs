@@ -1,11 +1,11 @@
 //! Samples to the packed rows of one step.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use model::{Positions, Span};
 use tokenizer::Tokenizer;
 use vision::{Picture, Preprocessor};
 
-use crate::data::Sample;
+use crate::data::{Cell, Sample};
 use crate::recipe::Ids;
 
 /// Several chats, packed one after another, and what to learn from them.
@@ -23,6 +23,8 @@ pub struct Batch {
     pub patches: Vec<f32>,
     /// Grids of all pictures.
     pub grids: Vec<[u32; 3]>,
+    /// What each row of the resampler should say.
+    pub cells: Vec<Cell>,
     /// Rows of the placeholder tokens.
     pub placeholders: Vec<u32>,
     /// Rows whose next token is part of an answer.
@@ -60,6 +62,38 @@ impl Packer {
         Ok(batch)
     }
 
+    /// Packs the pictures alone: what the eyes learn from.
+    ///
+    /// # Errors
+    /// If a picture cannot be cut into patches.
+    pub fn pack_pictures(&self, samples: &[Sample]) -> Result<Batch> {
+        let mut batch = Batch { cu_seqlens: vec![0], ..Batch::default() };
+        for sample in samples {
+            for number in 0..sample.pictures.len() {
+                self.push_picture(&mut batch, sample, number)?;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Appends patches and cells of one picture; returns its grid and its number of tokens.
+    fn push_picture(&self, batch: &mut Batch, sample: &Sample, number: usize) -> Result<([u32; 3], usize)> {
+        let picture = &sample.pictures[number];
+        let picture = Picture::new(picture.width(), picture.height(), picture.as_raw().clone())?;
+        let patches = self.preprocessor.image(&picture)?;
+        let n_tokens = patches.n_tokens();
+        match sample.cells.get(number) {
+            Some(cells) => {
+                ensure!(cells.len() == n_tokens, "{} cells for {n_tokens} tokens", cells.len());
+                batch.cells.extend(cells);
+            }
+            None => batch.cells.resize(batch.cells.len() + n_tokens, Cell::default()),
+        }
+        batch.grids.push(patches.grid_thw);
+        batch.patches.extend(patches.pixel_values);
+        Ok((patches.grid_thw, n_tokens))
+    }
+
     fn push(&self, batch: &mut Batch, index: usize, sample: &Sample) -> Result<()> {
         let Ids { begin, end_of_sentence, placeholder, image_start, image_end, .. } = self.ids;
         let mut spans = Vec::new();
@@ -76,15 +110,13 @@ impl Packer {
         for (nth, turn) in sample.turns.iter().enumerate() {
             piece.push_str("User: ");
             if nth == 0 {
-                for (number, picture) in sample.pictures.iter().enumerate() {
+                for number in 0..sample.pictures.len() {
                     piece.push_str(&format!("Picture {}:", number + 1));
                     say(&mut text, &piece);
                     piece.clear();
-                    let picture = Picture::new(picture.width(), picture.height(), picture.as_raw().clone())?;
-                    let patches = self.preprocessor.image(&picture)?;
+                    let (grid, n_tokens) = self.push_picture(batch, sample, number)?;
                     flush(batch, &mut spans, &mut text);
                     let start = batch.token_ids.len() as u32 + 1;
-                    let n_tokens = patches.n_tokens();
                     batch.placeholders.extend(start..start + n_tokens as u32);
                     batch.token_ids.push(image_start);
                     batch.token_ids.resize(batch.token_ids.len() + n_tokens, placeholder);
@@ -92,14 +124,8 @@ impl Packer {
                     batch.is_vision.resize(batch.token_ids.len(), true);
                     let merge = self.preprocessor.merge_size as usize;
                     spans.push(Span::Text(1));
-                    spans.push(Span::visual(
-                        patches.grid_thw,
-                        merge,
-                        self.preprocessor.temporal_merge as usize,
-                    ));
+                    spans.push(Span::visual(grid, merge, self.preprocessor.temporal_merge as usize));
                     spans.push(Span::Text(1));
-                    batch.grids.push(patches.grid_thw);
-                    batch.patches.extend(patches.pixel_values);
                 }
             }
             piece.push_str(&turn.question);

@@ -4,6 +4,7 @@
 //! so nothing is stored and every worker can make any sample. Drawings come from pinned packages that are
 //! fetched at run time; photographs from a folder, if there is one.
 
+mod cells;
 mod colour;
 mod compose;
 mod drawings;
@@ -18,6 +19,7 @@ mod small_talk;
 mod things;
 mod vocabulary;
 
+pub use cells::{Aspect, Cell};
 pub use generator::{DataOptions, Generator};
 pub(crate) use random::Random;
 pub use sample::{Sample, Skill, Split, Turn};

@@ -106,7 +106,7 @@ fn right(learner: &Learner, packer: &Packer, samples: &[Sample], sight: Sight) -
 
 fn blanked(sample: &Sample) -> Sample {
     let grey = |p: &RgbImage| RgbImage::from_pixel(p.width(), p.height(), Rgb([128; 3]));
-    Sample { pictures: sample.pictures.iter().map(grey).collect(), ..sample.clone() }
+    Sample { pictures: sample.pictures.iter().map(grey).collect(), cells: Vec::new(), ..sample.clone() }
 }
 
 /// `sample` with the pictures of the next one that has as many.
@@ -114,5 +114,5 @@ fn swapped(chunk: &[Sample], index: usize, sample: &Sample) -> Sample {
     let others = (1..chunk.len()).map(|by| &chunk[(index + by) % chunk.len()]);
     let other = others.into_iter().find(|other| other.pictures.len() == sample.pictures.len());
     let pictures = other.unwrap_or(sample).pictures.clone();
-    Sample { pictures, ..sample.clone() }
+    Sample { pictures, cells: Vec::new(), ..sample.clone() }
 }

@@ -1,100 +1,71 @@
-//! Teaches the eyes alone: tower and resampler learn to name what fills a picture.
+//! The eyes' own heads: what the resampler's rows say about their cells, without the decoder.
 //!
-//! Through a language model, a picture's shape reaches the loss by one token in eight and a long way; a
-//! linear head on the mean of the resampler's rows is the short way. The head is thrown away afterwards.
+//! Through a language model, a picture's shapes reach the loss by one token in eight and a long way. One
+//! linear head an [`Aspect`] is the short way: after it, every row says in a linear code what its cell
+//! shows, and the decoder has only to read. The heads are not part of the model and are not exported.
 
 use anyhow::Result;
-use candle_backend::optim::{AdamW, AdamWConfig, Param};
-use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor, Var};
-use vision::{Picture, Preprocessor};
+use candle_backend::{Candle, Weight};
+use candle_core::{DType, Tensor};
+use tensor::{Backend as _, Weights};
 
-use crate::data::{Generator, Random};
-use crate::learner::Learner;
+use crate::data::{Aspect, Cell};
+use crate::learner::ready;
 
-/// Side of the pictures: smaller than later ones, so that more of them are seen.
-const PIXELS: u32 = 84;
+/// What the names of the heads' parameters begin with.
+pub(crate) const PREFIX: &str = "eyes.";
 
-/// Square pictures of one size, and their names.
-#[derive(Debug, Clone, Default)]
+/// One linear head an aspect.
+pub(crate) struct Heads {
+    /// `[n_classes, hidden_size]` each, in the order of [`Aspect::ALL`].
+    heads: Vec<Weight>,
+}
+
+/// How many cells with something in them were named, and how many of those rightly.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Named {
-    /// Patches of all pictures, `[n_patches, 588]`.
-    pub patches: Vec<f32>,
-    /// Grids of all pictures.
-    pub grids: Vec<[u32; 3]>,
-    /// A name each.
-    pub names: Vec<u32>,
+    /// Cells with something in them.
+    pub cells: usize,
+    /// Those that the head names rightly.
+    pub right: usize,
 }
 
-impl Named {
-    /// The pictures `indices` of the generator.
+impl Heads {
+    /// Takes the heads from `w`; a model in use has none.
+    pub(crate) fn load(w: &dyn Weights<Candle>, hidden_size: usize) -> tensor::Result<Self> {
+        let name = |aspect: Aspect| format!("{PREFIX}{}.weight", aspect.name());
+        let load = |aspect: Aspect| w.get(&name(aspect), &[aspect.n_classes(), hidden_size]);
+        let all = Aspect::ALL.into_iter().filter(|aspect| w.has(&name(*aspect)));
+        Ok(Self { heads: all.map(load).collect::<tensor::Result<_>>()? })
+    }
+
+    /// Cross-entropy of what `rows` say of `cells`, and how they name them.
     ///
-    /// # Errors
-    /// If a picture cannot be cut into patches.
-    pub fn make(
-        generator: &Generator,
-        preprocessor: &Preprocessor,
-        indices: impl Iterator<Item = u64>,
-    ) -> Result<Self> {
-        let mut named = Self::default();
-        for index in indices {
-            let (picture, name) = generator.named(PIXELS, index);
-            let picture = Picture::new(picture.width(), picture.height(), picture.into_raw())?;
-            let patches = preprocessor.image(&picture)?;
-            named.grids.push(patches.grid_thw);
-            named.patches.extend(patches.pixel_values);
-            named.names.push(name);
+    /// `rows` is `[n_cells, hidden_size]`; every cell counts with its own weights times `weight`.
+    pub(crate) fn loss(
+        &self,
+        b: &Candle,
+        rows: &Tensor,
+        cells: &[Cell],
+        weight: f32,
+    ) -> Result<(Tensor, Named)> {
+        let mut sum = Tensor::zeros((), DType::F32, b.device())?;
+        let mut named = Named::default();
+        for (aspect, head) in Aspect::ALL.into_iter().zip(&self.heads) {
+            let logits = b.linear(rows, head, None)?;
+            let classes: Vec<u32> = cells.iter().map(|cell| cell.classes[aspect as usize]).collect();
+            let weights: Vec<f32> = cells.iter().map(|cell| weight * cell.weights[aspect as usize]).collect();
+            let loss = b.cross_entropy(&logits, &classes, &weights)?;
+            sum = (sum + loss)?;
+            if aspect == Aspect::Thing {
+                let likeliest = ready(b.read_ids(&b.argmax(&logits)?))?;
+                let seen = cells.iter().zip(likeliest).filter(|(cell, _)| cell.shows_something());
+                for (cell, name) in seen {
+                    named.cells += 1;
+                    named.right += usize::from(cell.classes[aspect as usize] == name);
+                }
+            }
         }
-        Ok(named)
-    }
-}
-
-/// The linear head, with an optimiser of its own.
-#[derive(Debug)]
-pub struct NamingHead {
-    /// `[n_names, hidden_size]`
-    weight: Var,
-    optimizer: AdamW,
-}
-
-impl NamingHead {
-    /// A fresh head.
-    ///
-    /// # Errors
-    /// Those of candle.
-    pub fn new(n_names: usize, hidden_size: usize, seed: u64) -> Result<Self> {
-        let mut random = Random::new(&[seed, n_names as u64]);
-        let values: Vec<f32> = (0..n_names * hidden_size).map(|_| 0.05 * random.normal()).collect();
-        let weight = Var::from_vec(values, (n_names, hidden_size), &Device::Cpu)?;
-        let param = Param { var: weight.clone(), lr_scale: 1.0, weight_decay: 0.0 };
-        Ok(Self { weight, optimizer: AdamW::new(vec![param], AdamWConfig::default())? })
-    }
-
-    /// The parameter, for summing its gradients.
-    pub(crate) fn params(&self) -> &[Param] {
-        self.optimizer.params()
-    }
-
-    /// Takes one step.
-    ///
-    /// # Errors
-    /// Those of candle.
-    pub(crate) fn step(&mut self, gradients: &GradStore, lr: f32) -> Result<()> {
-        self.optimizer.step(gradients, lr)?;
-        Ok(())
-    }
-
-    /// Cross-entropy of the names, and how many of them are right.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub(crate) fn loss(&self, learner: &Learner, named: &Named) -> Result<(Tensor, usize)> {
-        let rows = learner.look(&named.patches, &named.grids)?;
-        let n = named.grids.len();
-        let (n_rows, width) = rows.dims2()?;
-        let means = rows.reshape((n, n_rows / n, width))?.mean(1)?;
-        let (loss, likeliest) = learner.classify(&means, self.weight.as_tensor(), &named.names)?;
-        let right = likeliest.iter().zip(&named.names).filter(|(a, b)| a == b).count();
-        Ok((loss, right))
+        Ok((sum, named))
     }
 }

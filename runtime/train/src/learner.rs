@@ -6,14 +6,16 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use candle_backend::{Candle, Weight};
-use candle_core::Tensor;
+use anyhow::Result;
+use candle_backend::Candle;
+use candle_core::{DType, Tensor};
 use model::config::TextConfig;
 use model::{Decoder, Modalities, Step};
-use tensor::{Backend, Mask, Result, Taps, Weights};
+use tensor::{Backend, Mask, Taps, Weights};
 use vision::{Resampler, Tower, TowerConfig};
 
 use crate::batch::Batch;
+use crate::eyes::{Heads, Named};
 
 /// Decoder, tower and resampler with their parameters.
 pub struct Learner {
@@ -21,6 +23,26 @@ pub struct Learner {
     decoder: Decoder<Candle>,
     tower: Tower<Candle>,
     resampler: Resampler<Candle>,
+    heads: Heads,
+}
+
+/// What one token and one cell weigh in a loss.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LossWeights {
+    /// Of a token of an answer.
+    pub token: f32,
+    /// Factor of the weights of a [`Cell`](crate::data::Cell).
+    pub cell: f32,
+}
+
+/// Two scalars to differentiate, and how many cells were named rightly.
+pub struct Loss {
+    /// Of the answers.
+    pub words: Tensor,
+    /// Of the cells.
+    pub cells: Tensor,
+    /// The eyes' answers.
+    pub named: Named,
 }
 
 impl Learner {
@@ -28,12 +50,13 @@ impl Learner {
     ///
     /// # Errors
     /// The first parameter that is missing or has another shape.
-    pub fn load(w: &dyn Weights<Candle>, text: &TextConfig, tower: &TowerConfig) -> Result<Self> {
+    pub fn load(w: &dyn Weights<Candle>, text: &TextConfig, tower: &TowerConfig) -> tensor::Result<Self> {
         Ok(Self {
             backend: Candle::cpu(),
             decoder: Decoder::load(w, text)?,
             tower: Tower::load(w, tower)?,
             resampler: Resampler::load(w, tower)?,
+            heads: Heads::load(w, text.hidden_size)?,
         })
     }
 
@@ -41,12 +64,21 @@ impl Learner {
     ///
     /// # Errors
     /// Those of the backend.
-    pub fn logits(&self, batch: &Batch, taps: Option<&Taps<Candle>>) -> Result<Tensor> {
+    pub fn logits(&self, batch: &Batch, taps: Option<&Taps<Candle>>) -> tensor::Result<Tensor> {
+        self.answer(batch, self.look(batch)?.as_ref(), taps)
+    }
+
+    /// As [`logits`](Self::logits), of pictures already looked at.
+    fn answer(
+        &self,
+        batch: &Batch,
+        rows: Option<&Tensor>,
+        taps: Option<&Taps<Candle>>,
+    ) -> tensor::Result<Tensor> {
         let b = &self.backend;
         let mut x = b.embed(&self.decoder.embed_tokens, &b.ids(&batch.token_ids)?)?;
-        if !batch.grids.is_empty() {
-            let rows = self.look(&batch.patches, &batch.grids)?;
-            x = b.scatter(&x, &b.ids(&batch.placeholders)?, &rows)?;
+        if let Some(rows) = rows {
+            x = b.scatter(&x, &b.ids(&batch.placeholders)?, rows)?;
         }
         let step = Step {
             backend: b,
@@ -61,41 +93,38 @@ impl Learner {
         self.decoder.logits(b, &answered, None)
     }
 
-    /// What the decoder gets to see of pictures, `[n_tokens, hidden_size]`.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub fn look(&self, patches: &[f32], grids: &[[u32; 3]]) -> Result<Tensor> {
+    /// What the decoder gets to see of the pictures, `[n_tokens, hidden_size]`, if there are any.
+    fn look(&self, batch: &Batch) -> tensor::Result<Option<Tensor>> {
+        if batch.grids.is_empty() {
+            return Ok(None);
+        }
         let b = &self.backend;
-        let patches = b.tensor(patches, patches.len() / n_patches(grids))?;
-        let features = self.tower.forward(b, &patches, grids, None)?;
-        self.resampler.forward(b, &features, grids, None)
+        let patches = b.tensor(&batch.patches, batch.patches.len() / n_patches(&batch.grids))?;
+        let features = self.tower.forward(b, &patches, &batch.grids, None)?;
+        Ok(Some(self.resampler.forward(b, &features, &batch.grids, None)?))
     }
 
-    /// Mean cross-entropy of a linear classifier of `rows`, and the class it thinks likeliest of each.
+    /// What `batch` teaches: the cross-entropy of its answers and that of its cells.
     ///
     /// # Errors
     /// Those of the backend.
-    pub(crate) fn classify(
-        &self,
-        rows: &Tensor,
-        head: &Tensor,
-        classes: &[u32],
-    ) -> Result<(Tensor, Vec<u32>)> {
+    pub fn loss(&self, batch: &Batch, weights: LossWeights, taps: Option<&Taps<Candle>>) -> Result<Loss> {
         let b = &self.backend;
-        let logits = b.linear(rows, &Weight::from_tensor(head.clone()), None)?;
-        let likeliest = ready(b.read_ids(&b.argmax(&logits)?))?;
-        let weights = vec![1.0 / classes.len() as f32; classes.len()];
-        Ok((b.cross_entropy(&logits, classes, &weights)?, likeliest))
-    }
-
-    /// Cross-entropy of the answers, each token weighing `weight`: a scalar to differentiate.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub fn loss(&self, batch: &Batch, weight: f32, taps: Option<&Taps<Candle>>) -> Result<Tensor> {
-        let logits = self.logits(batch, taps)?;
-        self.backend.cross_entropy(&logits, &batch.targets, &vec![weight; batch.targets.len()])
+        let mut loss = Loss {
+            words: Tensor::zeros((), DType::F32, b.device())?,
+            cells: Tensor::zeros((), DType::F32, b.device())?,
+            named: Named::default(),
+        };
+        let rows = self.look(batch)?;
+        if let Some(rows) = &rows {
+            (loss.cells, loss.named) = self.heads.loss(b, rows, &batch.cells, weights.cell)?;
+        }
+        if !batch.targets.is_empty() {
+            let logits = self.answer(batch, rows.as_ref(), taps)?;
+            let weights = vec![weights.token; batch.targets.len()];
+            loss.words = b.cross_entropy(&logits, &batch.targets, &weights)?;
+        }
+        Ok(loss)
     }
 
     /// For every answer of `batch`, whether each of its tokens is the likeliest one: what greedy decoding

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokenizer::Tokenizer;
 use train::data::{DataOptions, Generator, Split};
 use train::recipe::{Ids, PIXELS, Shape, Training, preprocessor_json};
-use train::{Budget, Plan, Run, WeightKind, export, overall};
+use train::{Budget, Lesson, Plan, Run, WeightKind, export, overall};
 
 /// Trains the small model that ships with Ocelli.
 #[derive(Parser)]
@@ -26,6 +26,9 @@ enum Command {
     Run {
         #[command(flatten)]
         place: Place,
+        /// Teach the vision tower and the resampler alone, by what the cells of pictures show.
+        #[arg(long)]
+        eyes: bool,
         /// Stop after this many steps in all.
         #[arg(long, conflicts_with = "minutes")]
         steps: Option<u64>,
@@ -38,6 +41,9 @@ enum Command {
         /// Learning rate.
         #[arg(long)]
         lr: Option<f32>,
+        /// What the cells of a picture weigh beside its answers.
+        #[arg(long)]
+        cells_weight: Option<f32>,
         /// Share of the whole run, at its end, in which the learning rate falls.
         #[arg(long)]
         tail: Option<f32>,
@@ -47,20 +53,6 @@ enum Command {
         /// Minutes between evaluations.
         #[arg(long, default_value_t = 10.0)]
         evaluate_minutes: f64,
-    },
-    /// Teach the vision tower and the resampler alone to name pictures.
-    Eyes {
-        #[command(flatten)]
-        place: Place,
-        /// Minutes of it.
-        #[arg(long)]
-        minutes: f64,
-        /// Pictures a step.
-        #[arg(long, default_value_t = 64)]
-        batch: u64,
-        /// Learning rate.
-        #[arg(long, default_value_t = 1e-3)]
-        lr: f32,
     },
     /// Score the run's checkpoint, skill by skill.
     Evaluate {
@@ -160,12 +152,24 @@ impl Place {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Run { place, steps, minutes, batch, lr, tail, questions, evaluate_minutes } => {
+        Command::Run {
+            place,
+            eyes,
+            steps,
+            minutes,
+            batch,
+            lr,
+            cells_weight,
+            tail,
+            questions,
+            evaluate_minutes,
+        } => {
             let budget = match (steps, minutes) {
                 (Some(steps), _) => Budget::Steps(steps),
                 (None, minutes) => Budget::Time(duration(minutes.unwrap_or(100.0))),
             };
             let plan = Plan {
+                lesson: if eyes { Lesson::Eyes } else { Lesson::Chats },
                 budget,
                 save_every: Duration::from_secs(300),
                 evaluate_every: duration(evaluate_minutes),
@@ -177,6 +181,7 @@ fn main() -> Result<()> {
                 batch,
                 lr: lr.unwrap_or(defaults.lr),
                 tail: tail.unwrap_or(defaults.tail),
+                cells_weight: cells_weight.unwrap_or(defaults.cells_weight),
                 tokens_per_batch: defaults.tokens_per_batch * batch as f32 / defaults.batch as f32,
                 ..defaults
             };
@@ -184,13 +189,6 @@ fn main() -> Result<()> {
             let mut run = Run::open(&place.run)?;
             let mut trainer = run.trainer(&generator, Shape::SHIPPED, training)?;
             run.train(&mut trainer, &generator, &plan)
-        }
-        Command::Eyes { place, minutes, batch, lr } => {
-            let generator = Arc::new(place.generator()?);
-            let mut run = Run::open(&place.run)?;
-            let training = Training { seed: place.seed, ..Training::default() };
-            let mut trainer = run.trainer(&generator, Shape::SHIPPED, training)?;
-            run.train_eyes(&mut trainer, &generator, (batch, lr, duration(minutes)))
         }
         Command::Evaluate { place, weights, questions } => score(&place, weights.into(), questions),
         Command::Export { place, weights, out } => write_model(&place, weights.into(), &out),

@@ -15,6 +15,9 @@ use tensor::{Error, Weights};
 use crate::data::Random;
 use crate::recipe::Training;
 
+/// Matrices whose shorter side is longer than this are updated by AdamW.
+const MAX_ORTHOGONAL_SIDE: usize = 256;
+
 /// What a parameter is, which decides how it starts and how it is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -102,7 +105,9 @@ impl Parameters {
         let param = |p: &Parameter| {
             let decays = matches!(p.kind, Kind::Matrix | Kind::BranchOutput);
             let weight_decay = if decays { training.weight_decay } else { 0.0 };
-            Param { var: p.var.clone(), lr_scale: 1.0, weight_decay }
+            // On wide matrices finding the orthogonal update costs more than it saves.
+            let orthogonal = decays && p.shape.iter().min().is_some_and(|side| *side <= MAX_ORTHOGONAL_SIDE);
+            Param { var: p.var.clone(), lr_scale: 1.0, weight_decay, orthogonal }
         };
         self.list.borrow().iter().filter(|p| p.kind != Kind::CorrectionBias).map(param).collect()
     }

@@ -278,6 +278,8 @@ pub struct Training {
     /// Supervised tokens of an average batch: losses are divided by this constant, so that a token
     /// weighs the same in every batch.
     pub tokens_per_batch: f32,
+    /// What the cells of a picture weigh beside its answers.
+    pub cells_weight: f32,
     /// Seed of the initial weights.
     pub seed: u64,
 }
@@ -294,6 +296,7 @@ impl Default for Training {
             balance_step: 1e-3,
             orthogonality: 3e-4,
             tokens_per_batch: 500.0,
+            cells_weight: 0.5,
             seed: 1,
         }
     }

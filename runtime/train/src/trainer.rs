@@ -20,8 +20,8 @@ use crate::checkpoint::Checkpoint;
 use crate::data::{Generator, Sample, Split, train_vocabulary};
 use crate::evaluate::{Report, evaluate, overall};
 use crate::export::{Tensors, fold_gpas, join};
-use crate::eyes::{Named, NamingHead};
-use crate::learner::Learner;
+use crate::eyes::{self, Named};
+use crate::learner::{Learner, Loss, LossWeights};
 use crate::parameters::{Kind, Parameters};
 use crate::recipe::{PIXELS, Shape, Training, preprocessor};
 use crate::routers::{Choices, Routers};
@@ -32,8 +32,6 @@ const MAX_PIECES: usize = 2048;
 const GATE_BOUNDS: [f32; 2] = [-1.278, 1.17];
 /// Steps between two lines of the log.
 const LOG_EVERY: u64 = 50;
-/// Time between checkpoints while the eyes learn.
-const SAVE_EYES_EVERY: Duration = Duration::from_secs(120);
 /// Parts of a batch, each learnt by its own thread and made by another.
 const PARTS: u64 = 2;
 
@@ -82,38 +80,38 @@ pub enum WeightKind {
 
 /// What one part of a batch teaches.
 struct Part {
-    loss: f32,
+    words: f32,
+    cells: f32,
+    named: Named,
     gradients: GradStore,
     choices: Choices,
 }
 
 impl Part {
-    fn learn(learner: &Learner, batch: &Batch, weight: f32) -> Result<Self> {
+    fn learn(learner: &Learner, batch: &Batch, weights: LossWeights) -> Result<Self> {
         let taps = Taps::default();
-        let loss = learner.loss(batch, weight, Some(&taps))?;
-        let gradients = loss.backward()?;
-        Ok(Self { loss: loss.to_scalar()?, gradients, choices: Choices::new(taps)? })
+        let Loss { words, cells, named } = learner.loss(batch, weights, Some(&taps))?;
+        let gradients = (&words + &cells)?.backward()?;
+        let (words, cells) = (words.to_scalar()?, cells.to_scalar()?);
+        Ok(Self { words, cells, named, gradients, choices: Choices::new(taps)? })
     }
 
     fn add(&mut self, other: Self, params: &[Param]) -> Result<()> {
-        sum_gradients(&mut self.gradients, &other.gradients, params)?;
-        self.loss += other.loss;
+        for param in params {
+            let both = match (self.gradients.get(&param.var), other.gradients.get(&param.var)) {
+                (Some(a), Some(b)) => (a + b)?,
+                (None, Some(b)) => b.clone(),
+                _ => continue,
+            };
+            self.gradients.insert(&param.var, both);
+        }
+        self.words += other.words;
+        self.cells += other.cells;
+        self.named.cells += other.named.cells;
+        self.named.right += other.named.right;
         self.choices.add(other.choices);
         Ok(())
     }
-}
-
-/// Adds the gradients of `params` in `other` to those in `sum`.
-fn sum_gradients(sum: &mut GradStore, other: &GradStore, params: &[Param]) -> Result<()> {
-    for param in params {
-        let both = match (sum.get(&param.var), other.get(&param.var)) {
-            (Some(a), Some(b)) => (a + b)?,
-            (None, Some(b)) => b.clone(),
-            _ => continue,
-        };
-        sum.insert(&param.var, both);
-    }
-    Ok(())
 }
 
 /// What one step did.
@@ -121,6 +119,10 @@ fn sum_gradients(sum: &mut GradStore, other: &GradStore, params: &[Param]) -> Re
 pub struct StepReport {
     /// Mean cross-entropy of the answers' tokens.
     pub loss: f32,
+    /// Cross-entropy of the cells, by their weights.
+    pub cells_loss: f32,
+    /// Share of the cells with something in them that the eyes' own head names rightly.
+    pub named: f32,
     /// Norm of all gradients before clipping.
     pub grad_norm: f32,
 }
@@ -184,13 +186,16 @@ impl Trainer {
     /// # Errors
     /// Those of the backend.
     pub fn learn(&mut self, parts: &[Batch], lr: f32) -> Result<StepReport> {
-        let weight = 1.0 / self.training.tokens_per_batch;
+        let weights = LossWeights {
+            token: 1.0 / self.training.tokens_per_batch,
+            cell: self.training.cells_weight / self.training.batch as f32,
+        };
         let learner = &self.learner;
         let learned: Vec<Result<Part>> = std::thread::scope(|scope| {
             let threads: Vec<_> = parts
                 .iter()
                 .zip(&self.pools)
-                .map(|(part, pool)| scope.spawn(|| pool.install(|| Part::learn(learner, part, weight))))
+                .map(|(part, pool)| scope.spawn(|| pool.install(|| Part::learn(learner, part, weights))))
                 .collect();
             threads.into_iter().map(|t| t.join().expect("learning does not panic")).collect()
         });
@@ -205,39 +210,12 @@ impl Trainer {
         self.hold_gates()?;
         self.step += 1;
         let n_targets: usize = parts.iter().map(|part| part.targets.len()).sum();
-        Ok(StepReport { loss: sum.loss / weight / n_targets.max(1) as f32, grad_norm })
-    }
-
-    /// Teaches tower and resampler alone to name pictures; returns loss and share of right names.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub fn learn_names(&mut self, head: &mut NamingHead, parts: &[Named], lr: f32) -> Result<[f32; 2]> {
-        let (learner, naming) = (&self.learner, &*head);
-        let learned: Vec<Result<_>> = std::thread::scope(|scope| {
-            let learn = |named| {
-                let (loss, right) = naming.loss(learner, named)?;
-                Ok((loss.to_scalar::<f32>()?, right, loss.backward()?))
-            };
-            let threads: Vec<_> = parts
-                .iter()
-                .zip(&self.pools)
-                .map(|(named, pool)| scope.spawn(move || pool.install(|| learn(named))))
-                .collect();
-            threads.into_iter().map(|t| t.join().expect("learning does not panic")).collect()
-        });
-        let mut learned = learned.into_iter().collect::<Result<Vec<_>>>()?;
-        let (mut loss, mut right, mut gradients) = learned.remove(0);
-        for (other_loss, other_right, other) in learned {
-            sum_gradients(&mut gradients, &other, self.optimizer.params())?;
-            sum_gradients(&mut gradients, &other, head.params())?;
-            (loss, right) = (loss + other_loss, right + other_right);
-        }
-        self.optimizer.step(&gradients, lr)?;
-        head.step(&gradients, lr)?;
-        self.step += 1;
-        let n: usize = parts.iter().map(|named| named.names.len()).sum();
-        Ok([loss / parts.len() as f32, right as f32 / n as f32])
+        Ok(StepReport {
+            loss: sum.words / weights.token / n_targets.max(1) as f32,
+            cells_loss: sum.cells / self.training.cells_weight,
+            named: sum.named.right as f32 / sum.named.cells.max(1) as f32,
+            grad_norm,
+        })
     }
 
     /// Keeps every gate where folding is possible.
@@ -290,6 +268,7 @@ impl Trainer {
     /// If a gate cannot be folded.
     pub fn exported(&self, kind: WeightKind) -> Result<Tensors> {
         let mut tensors = join(&self.parameters.list(), &self.weights(kind)?)?;
+        tensors.retain(|name, _| !name.starts_with(eyes::PREFIX));
         fold_gpas(&mut tensors, self.shape.depth)?;
         Ok(tensors)
     }
@@ -402,9 +381,11 @@ impl Run {
             "vocabulary": trainer.tokenizer.vocab_size(),
             "training": format!("{:?}", trainer.training), "shape": format!("{:?}", trainer.shape),
         }))?;
-        let parts = parts(generator, &trainer.packer(), trainer.training.batch as u64, trainer.step);
+        let first = trainer.step;
+        let lesson = (plan.lesson, trainer.training.batch as u64, first);
+        let parts = parts(generator, &trainer.packer(), lesson);
         let (mut saved, mut evaluated) = (trainer.trained, trainer.trained);
-        let (mut loss, mut n_steps, mut logged) = (0.0, 0, trainer.trained);
+        let (mut sums, mut logged) = ([0.0; 3], trainer.trained);
         loop {
             let progress = plan.budget.progress(trainer.step, trainer.trained);
             if progress >= 1.0 {
@@ -412,70 +393,35 @@ impl Run {
             }
             let started = Instant::now();
             let parts: Vec<Batch> = parts.iter().map(Receiver::recv).collect::<Result<_, _>>()?;
-            let lr = trainer.training.lr_at(trainer.step, progress);
+            let lr = trainer.training.lr_at(trainer.step - first, progress);
             let report = trainer.learn(&parts, lr)?;
             trainer.trained += started.elapsed();
-            (loss, n_steps) = (loss + report.loss, n_steps + 1);
+            let told = [report.loss, report.cells_loss, report.named];
+            (0..told.len()).for_each(|i| sums[i] += told[i] / LOG_EVERY as f32);
             if trainer.step.is_multiple_of(LOG_EVERY) {
                 let seconds = (trainer.trained - logged).as_secs_f32();
                 self.note(json!({
                     "step": trainer.step, "seconds": trainer.trained.as_secs(), "lr": lr,
-                    "loss": loss / n_steps as f32, "grad_norm": report.grad_norm,
-                    "samples_per_s": n_steps as f32 * trainer.training.batch as f32 / seconds,
+                    "loss": sums[0], "cells_loss": sums[1], "named": sums[2], "grad_norm": report.grad_norm,
+                    "samples_per_s": LOG_EVERY as f32 * trainer.training.batch as f32 / seconds,
                     "gates": trainer.gates()?,
                 }))?;
-                (loss, n_steps, logged) = (0.0, 0, trainer.trained);
+                (sums, logged) = ([0.0; 3], trainer.trained);
             }
             if trainer.trained - saved >= plan.save_every {
                 saved = trainer.trained;
                 trainer.checkpoint()?.save(&self.checkpoint())?;
             }
-            if trainer.trained - evaluated >= plan.evaluate_every {
+            if plan.lesson == Lesson::Chats && trainer.trained - evaluated >= plan.evaluate_every {
                 evaluated = trainer.trained;
                 self.judge(trainer, generator, plan.questions)?;
             }
         }
         trainer.checkpoint()?.save(&self.checkpoint())?;
-        self.judge(trainer, generator, plan.questions)
-    }
-
-    /// Teaches the eyes alone for `time`, on `batch` pictures a step.
-    ///
-    /// # Errors
-    /// Those of the backend, and of writing.
-    pub fn train_eyes(
-        &mut self,
-        trainer: &mut Trainer,
-        generator: &Arc<Generator>,
-        (batch, lr, time): (u64, f32, Duration),
-    ) -> Result<()> {
-        let mut head = NamingHead::new(generator.n_names(), trainer.shape.width, trainer.training.seed)?;
-        let schedule = Training { lr, tail: 0.3, ..trainer.training };
-        let pictures = named_parts(generator, batch, trainer.step);
-        let (first, started) = (trainer.step, trainer.trained);
-        self.note(
-            json!({"event": "eyes", "step": first, "batch": batch, "lr": lr, "minutes": time.as_secs() / 60}),
-        )?;
-        let (mut sums, mut saved) = ([0.0; 2], trainer.trained);
-        while trainer.trained - started < time {
-            let before = Instant::now();
-            let parts: Vec<Named> = pictures.iter().map(Receiver::recv).collect::<Result<_, _>>()?;
-            let progress = Budget::Time(time).progress(0, trainer.trained - started);
-            let report =
-                trainer.learn_names(&mut head, &parts, schedule.lr_at(trainer.step - first, progress))?;
-            trainer.trained += before.elapsed();
-            (0..2).for_each(|i| sums[i] += report[i] / LOG_EVERY as f32);
-            if trainer.step.is_multiple_of(LOG_EVERY) {
-                let seconds = trainer.trained.as_secs();
-                self.note(json!({"step": trainer.step, "seconds": seconds, "eyes": {"loss": sums[0], "right": sums[1]}}))?;
-                sums = [0.0; 2];
-            }
-            if trainer.trained - saved >= SAVE_EYES_EVERY {
-                saved = trainer.trained;
-                trainer.checkpoint()?.save(&self.checkpoint())?;
-            }
+        match plan.lesson {
+            Lesson::Eyes => Ok(()),
+            Lesson::Chats => self.judge(trainer, generator, plan.questions),
         }
-        trainer.checkpoint()?.save(&self.checkpoint())
     }
 
     fn judge(&mut self, trainer: &mut Trainer, generator: &Generator, questions: usize) -> Result<()> {
@@ -493,9 +439,20 @@ impl Run {
     }
 }
 
+/// What a run teaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lesson {
+    /// Tower and resampler alone, by what the cells of pictures show.
+    Eyes,
+    /// The whole model, by chats about pictures and by their cells.
+    Chats,
+}
+
 /// How long to train, and what to do on the way.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
+    /// What to teach.
+    pub lesson: Lesson,
     /// When to stop.
     pub budget: Budget,
     /// Time between checkpoints.
@@ -506,8 +463,12 @@ pub struct Plan {
     pub questions: usize,
 }
 
-/// Makes batches of `size` chats ahead of the training, from step `first` on; one channel a part.
-fn parts(generator: &Arc<Generator>, packer: &Packer, size: u64, first: u64) -> Vec<Receiver<Batch>> {
+/// Makes batches of `size` samples ahead of the training, from step `first` on; one channel a part.
+fn parts(
+    generator: &Arc<Generator>,
+    packer: &Packer,
+    (lesson, size, first): (Lesson, u64, u64),
+) -> Vec<Receiver<Batch>> {
     let maker = |part: u64| {
         let (send, receive) = sync_channel(2);
         let (generator, packer) = (Arc::clone(generator), packer.clone());
@@ -517,28 +478,11 @@ fn parts(generator: &Arc<Generator>, packer: &Packer, size: u64, first: u64) -> 
                     .step_by(PARTS as usize)
                     .map(|index| generator.sample(Split::Train, PIXELS, index))
                     .collect();
-                let batch = packer.pack(&samples).expect("generated pictures have sizes that fit");
-                if send.send(batch).is_err() {
-                    return;
-                }
-            }
-        });
-        receive
-    };
-    (0..PARTS).map(maker).collect()
-}
-
-/// As [`parts`], of pictures with their names.
-fn named_parts(generator: &Arc<Generator>, size: u64, first: u64) -> Vec<Receiver<Named>> {
-    let maker = |part: u64| {
-        let (send, receive) = sync_channel(2);
-        let generator = Arc::clone(generator);
-        std::thread::spawn(move || {
-            let preprocessor = preprocessor();
-            for step in first.. {
-                let indices = (step * size + part..(step + 1) * size).step_by(PARTS as usize);
-                let named = Named::make(&generator, &preprocessor, indices);
-                if send.send(named.expect("generated pictures have sizes that fit")).is_err() {
+                let batch = match lesson {
+                    Lesson::Eyes => packer.pack_pictures(&samples),
+                    Lesson::Chats => packer.pack(&samples),
+                };
+                if send.send(batch.expect("generated pictures have sizes that fit")).is_err() {
                     return;
                 }
             }

@@ -10,13 +10,39 @@ use super::photos::Photos;
 use super::random::{Random, grain};
 use super::scene::{Ground, Object, Place, Scene};
 
-/// Paints the background, then the objects, then what cameras and files do to pictures.
-pub(crate) fn paint(random: &mut Random, scene: &Scene, drawings: &[Drawing], photos: &Photos) -> RgbImage {
-    let mut picture = paint_ground(random, scene, photos);
-    for object in &scene.objects {
-        place(random, &mut picture, object, &drawings[object.drawing]);
+/// A picture, and which object each of its pixels belongs to.
+#[derive(Debug)]
+pub(crate) struct Painting {
+    pub(crate) picture: RgbImage,
+    /// One more than the index of the object, zero for the background; row by row.
+    owners: Vec<u8>,
+}
+
+impl Painting {
+    /// A background.
+    pub(crate) fn new(picture: RgbImage) -> Self {
+        let n_pixels = (picture.width() * picture.height()) as usize;
+        Self { picture, owners: vec![0; n_pixels] }
     }
-    weather(random, picture)
+
+    /// The object at a pixel.
+    pub(crate) fn owner(&self, x: u32, y: u32) -> Option<usize> {
+        usize::from(self.owners[(y * self.picture.width() + x) as usize]).checked_sub(1)
+    }
+
+    /// Gives a pixel to an object.
+    pub(crate) fn own(&mut self, x: u32, y: u32, object: usize) {
+        self.owners[(y * self.picture.width() + x) as usize] = object as u8 + 1;
+    }
+}
+
+/// Paints the background, then the objects, then what cameras and files do to pictures.
+pub(crate) fn paint(random: &mut Random, scene: &Scene, drawings: &[Drawing], photos: &Photos) -> Painting {
+    let mut painting = Painting::new(paint_ground(random, scene, photos));
+    for (index, object) in scene.objects.iter().enumerate() {
+        place(random, &mut painting, (index, object), &drawings[object.drawing]);
+    }
+    Painting { picture: weather(random, painting.picture), ..painting }
 }
 
 fn to_pixel(rgb: Rgb) -> Pixel<u8> {
@@ -160,18 +186,17 @@ fn paint_place(random: &mut Random, width: u32, height: u32, place: Place) -> Rg
 }
 
 /// Blends one drawing over the picture: turned, mirrored, repainted.
-fn place(random: &mut Random, picture: &mut RgbImage, object: &Object, drawing: &Drawing) {
+fn place(random: &mut Random, painting: &mut Painting, (index, object): (usize, &Object), drawing: &Drawing) {
     let raster = drawing.raster(object.side);
     let side = raster.width() as i32;
     let scale = side as f32 / object.side;
     let (sin, cos) = object.angle.sin_cos();
     let reach = object.side / 2.0 * (sin.abs() + cos.abs());
     let ramp = object.repaint.map(|colour| ramp(random, colour));
+    let (width, height) = painting.picture.dimensions();
     let to_u32 = |v: f32, limit: u32| (v.max(0.0) as u32).min(limit);
-    let (left, right) =
-        (to_u32(object.x - reach, picture.width()), to_u32(object.x + reach + 1.0, picture.width()));
-    let (top, bottom) =
-        (to_u32(object.y - reach, picture.height()), to_u32(object.y + reach + 1.0, picture.height()));
+    let (left, right) = (to_u32(object.x - reach, width), to_u32(object.x + reach + 1.0, width));
+    let (top, bottom) = (to_u32(object.y - reach, height), to_u32(object.y + reach + 1.0, height));
     let texels = raster.as_raw();
     for y in top..bottom {
         for x in left..right {
@@ -194,7 +219,10 @@ fn place(random: &mut Random, picture: &mut RgbImage, object: &Object, drawing: 
                     scaled(ramp[(tone.clamp(0.0, 1.0) * 63.0) as usize], ink[3])
                 }
             };
-            let under = picture.get_pixel_mut(x, y);
+            if ink[3] > 0.5 {
+                painting.own(x, y, index);
+            }
+            let under = painting.picture.get_pixel_mut(x, y);
             for c in 0..3 {
                 under[c] = (rgb[c] * 255.0 + f32::from(under[c]) * (1.0 - ink[3]) + 0.5).min(255.0) as u8;
             }

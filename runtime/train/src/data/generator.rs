@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use image::RgbImage;
 
+use super::cells::cells;
 use super::colour::Colour;
 use super::compose::paint;
 use super::drawings::{self, Drawing, Ink};
@@ -57,9 +57,6 @@ impl Default for DataOptions {
         }
     }
 }
-
-/// Tells the random numbers of [`Generator::named`] from those of the splits.
-const NAMED: u64 = 0x6e61_6d65;
 
 /// Makes samples; share it between threads.
 #[derive(Debug)]
@@ -146,35 +143,13 @@ impl Generator {
         );
         let Draft { scenes, system, turns, mut random } = self.draft(split, pixels, index);
         let photos = if split == Split::Photos { &self.val_photos } else { &self.train_photos };
-        let pictures = scenes.iter().map(|scene| paint(&mut random, scene, &self.drawings, photos)).collect();
-        Sample { pictures, system, turns }
-    }
-
-    /// Number of names that [`named`](Self::named) gives.
-    #[must_use]
-    pub fn n_names(&self) -> usize {
-        THINGS.len() + PHOTO_WORDS.len() + 1
-    }
-
-    /// A square picture of one thing or a photograph, and the number of its name: to train eyes alone.
-    ///
-    /// # Panics
-    /// If `pixels` is not a positive multiple of 28.
-    pub fn named(&self, pixels: u32, index: u64) -> (RgbImage, u32) {
-        assert!(pixels > 0 && pixels.is_multiple_of(28), "a side is a positive multiple of 28, not {pixels}");
-        let mut random = Random::new(&[self.options.seed, NAMED, index]);
-        let frame = (pixels, pixels);
-        let is_photo = !self.train_photos.is_empty() && random.chance(self.options.photo_share);
-        let scene = match is_photo {
-            true => self.photo(&mut random, frame, &self.train_photos, true).0.remove(0),
-            false => self.lone(&mut random, frame),
-        };
-        let name = match (scene.objects.first(), scene.ground) {
-            (Some(object), _) => object.thing,
-            (None, Ground::Photo(Some(word), _)) => THINGS.len() + word,
-            (None, _) => THINGS.len() + PHOTO_WORDS.len(),
-        };
-        (paint(&mut random, &scene, &self.drawings, &self.train_photos), name as u32)
+        let mut sample = Sample { system, turns, ..Sample::default() };
+        for scene in &scenes {
+            let painting = paint(&mut random, scene, &self.drawings, photos);
+            sample.cells.push(cells(scene, &painting));
+            sample.pictures.push(painting.picture);
+        }
+        sample
     }
 
     /// A scene of one thing, in [`DataOptions::portrait_share`] of cases as large as the frame.

@@ -2,11 +2,15 @@
 
 use image::RgbImage;
 
+use super::cells::Cell;
+
 /// Pictures and a chat about them; the pictures belong to the first question.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Sample {
     /// None for small talk, one for most samples, two for comparisons.
     pub pictures: Vec<RgbImage>,
+    /// What the cells of each picture show; may be empty if nobody knows.
+    pub cells: Vec<Vec<Cell>>,
     /// A system prompt, rarely.
     pub system: Option<String>,
     /// At least one.
