@@ -195,6 +195,24 @@ struct Rule {
     keep: f32,
 }
 
+/// The values of a variable and of its gradient, one for each.
+fn paired<'a>(
+    (w, lw): (&'a mut CpuStorage, &Layout),
+    (grad, lg): (&'a CpuStorage, &Layout),
+) -> Result<(&'a mut [f32], &'a [f32])> {
+    let (CpuStorage::F32(w), CpuStorage::F32(grad)) = (w, grad) else { bail!("needs f32 on the CPU") };
+    let (Some((start, end)), Some((grad_start, grad_end))) =
+        (lw.contiguous_offsets(), lg.contiguous_offsets())
+    else {
+        bail!("needs contiguous values")
+    };
+    let (w, grad) = (&mut w[start..end], &grad[grad_start..grad_end]);
+    if w.len() != grad.len() {
+        bail!("{} gradients for {} weights", grad.len(), w.len());
+    }
+    Ok((w, grad))
+}
+
 struct Update<'a> {
     rule: Rule,
     state: RefCell<&'a mut ParamState>,
@@ -206,16 +224,8 @@ impl InplaceOp2 for Update<'_> {
     }
 
     fn cpu_fwd(&self, w: &mut CpuStorage, lw: &Layout, grad: &CpuStorage, lg: &Layout) -> Result<()> {
-        let (CpuStorage::F32(w), CpuStorage::F32(grad)) = (w, grad) else { bail!("needs f32 on the CPU") };
-        let (Some((start, end)), Some((grad_start, grad_end))) =
-            (lw.contiguous_offsets(), lg.contiguous_offsets())
-        else {
-            bail!("needs contiguous values")
-        };
-        let (rule, w, grad) = (self.rule, &mut w[start..end], &grad[grad_start..grad_end]);
-        if w.len() != grad.len() {
-            bail!("{} gradients for {} weights", grad.len(), w.len());
-        }
+        let (w, grad) = paired((w, lw), (grad, lg))?;
+        let rule = self.rule;
         let mut state = self.state.borrow_mut();
         let ParamState { mean, square, .. } = &mut **state;
         let moments = mean.par_chunks_mut(CHUNK).zip(square.par_chunks_mut(CHUNK));
@@ -258,16 +268,7 @@ impl InplaceOp2 for OrthogonalUpdate<'_> {
 
     fn cpu_fwd(&self, w: &mut CpuStorage, lw: &Layout, grad: &CpuStorage, lg: &Layout) -> Result<()> {
         let (rows, cols) = lw.shape().dims2()?;
-        let (CpuStorage::F32(w), CpuStorage::F32(grad)) = (w, grad) else { bail!("needs f32 on the CPU") };
-        let (Some((start, end)), Some((grad_start, grad_end))) =
-            (lw.contiguous_offsets(), lg.contiguous_offsets())
-        else {
-            bail!("needs contiguous values")
-        };
-        let (w, grad) = (&mut w[start..end], &grad[grad_start..grad_end]);
-        if w.len() != grad.len() {
-            bail!("{} gradients for {} weights", grad.len(), w.len());
-        }
+        let (w, grad) = paired((w, lw), (grad, lg))?;
         let mut state = self.state.borrow_mut();
         for (mean, grad) in state.mean.iter_mut().zip(grad) {
             *mean = MOMENTUM * *mean + (1.0 - MOMENTUM) * grad;
