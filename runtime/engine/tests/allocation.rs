@@ -1,7 +1,9 @@
 //! A file cannot make the program allocate what it merely claims: the most that opening a damaged model takes
 //! at once stays near the size of the file.
 
-#[path = "support/random.rs"]
+#[path = "support/damage.rs"]
+mod damage;
+#[path = "../../../tests/random.rs"]
 mod random;
 mod support;
 

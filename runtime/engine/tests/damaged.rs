@@ -1,6 +1,8 @@
 //! Damaged files and nonsense requests are answered with an error: no panic, no hang.
 
-#[path = "support/random.rs"]
+#[path = "support/damage.rs"]
+mod damage;
+#[path = "../../../tests/random.rs"]
 mod random;
 mod support;
 

@@ -1,8 +1,12 @@
 //! Damaged and foreign files are errors: no panic, no hang, no allocation that a file merely claims.
 
+#[path = "../../../tests/random.rs"]
+mod random;
+
 use std::path::{Path, PathBuf};
 
 use model::{Checkpoint, Config, Decoder};
+use random::Random;
 use tensor::SharedBytes;
 use tensor::weights::{Gguf, Safetensors};
 
@@ -32,19 +36,6 @@ fn forms_decoder(config: Config, index: tensor::weights::TensorIndex) -> bool {
     let _ = config.n_parameters();
     let Ok(mut checkpoint) = Checkpoint::new(config.clone(), index) else { return false };
     checkpoint.check(|w| Decoder::load(w, &config.text).map(drop)).is_ok()
-}
-
-/// SplitMix64: the same damage in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n as u64) as usize
-    }
 }
 
 /// Cuts the file at many lengths and flips bits, mostly in its header.

@@ -1,26 +1,17 @@
 //! Damaged vocabularies are errors, and those that load all the same encode and decode: no panic, no hang.
 
+#[path = "../../../tests/random.rs"]
+mod random;
+
 use std::path::Path;
 
+use random::Random;
 use serde_json::{Value, json};
 use tokenizer::{AddedToken, GgufVocab, Tokenizer};
 
 fn recorded(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/recorded/tokenizer").join(name))
         .unwrap()
-}
-
-/// SplitMix64: the same damage in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n as u64) as usize
-    }
 }
 
 /// Uses a vocabulary in every way; whatever it says, this returns. Whether it could be loaded.

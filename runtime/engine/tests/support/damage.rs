@@ -1,17 +1,8 @@
 //! Damage that is the same in every run.
 
-/// SplitMix64: the same damage in every run.
-pub(crate) struct Random(pub(crate) u64);
+use crate::random::Random;
 
 impl Random {
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n as u64) as usize
-    }
-
     /// `file` with a few bits flipped, half of them in its first bytes, or cut short.
     pub(crate) fn damage(&mut self, file: &[u8], head: usize) -> Vec<u8> {
         let mut damaged = file.to_vec();
