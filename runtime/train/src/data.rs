@@ -10,6 +10,7 @@ mod compose;
 mod drawings;
 mod generator;
 mod grammar;
+mod icons;
 mod packages;
 mod photos;
 mod random;

@@ -5,10 +5,11 @@ use image::imageops::{self, FilterType};
 use image::{Rgb as Pixel, RgbImage};
 
 use super::colour::{Colour, Rgb, luma};
-use super::drawings::Drawing;
+use super::drawings::{Body, Drawing};
 use super::photos::Photos;
 use super::random::{Random, grain};
 use super::scene::{Ground, Object, Place, Scene};
+use super::things::{Category, THINGS};
 
 /// A picture, and which object each of its pixels belongs to.
 #[derive(Debug)]
@@ -185,14 +186,21 @@ fn paint_place(random: &mut Random, width: u32, height: u32, place: Place) -> Rg
     })
 }
 
-/// Blends one drawing over the picture: turned, mirrored, repainted.
+/// Blends one drawing over the picture: turned, mirrored, squeezed, repainted.
 fn place(random: &mut Random, painting: &mut Painting, (index, object): (usize, &Object), drawing: &Drawing) {
     let raster = drawing.raster(object.side);
     let side = raster.width() as i32;
     let scale = side as f32 / object.side;
     let (sin, cos) = object.angle.sin_cos();
     let reach = object.side / 2.0 * (sin.abs() + cos.abs());
-    let ramp = object.repaint.map(|colour| ramp(random, colour));
+    let paint = Paint::new(random, object, drawing);
+    // Hands differ in how wide and how tall they draw a thing; a square must stay one.
+    let squeeze = random.range(0.72, 1.0);
+    let (squeeze_x, squeeze_y) = match random.below(3) {
+        0 if THINGS[object.thing].category != Category::Shape => (squeeze, 1.0),
+        1 if THINGS[object.thing].category != Category::Shape => (1.0, squeeze),
+        _ => (1.0, 1.0),
+    };
     let (width, height) = painting.picture.dimensions();
     let to_u32 = |v: f32, limit: u32| (v.max(0.0) as u32).min(limit);
     let (left, right) = (to_u32(object.x - reach, width), to_u32(object.x + reach + 1.0, width));
@@ -201,7 +209,7 @@ fn place(random: &mut Random, painting: &mut Painting, (index, object): (usize, 
     for y in top..bottom {
         for x in left..right {
             let (dx, dy) = (x as f32 + 0.5 - object.x, y as f32 + 0.5 - object.y);
-            let (mut u, v) = (dx * cos + dy * sin, dy * cos - dx * sin);
+            let (mut u, v) = ((dx * cos + dy * sin) / squeeze_x, (dy * cos - dx * sin) / squeeze_y);
             if object.flip {
                 u = -u;
             }
@@ -211,14 +219,7 @@ fn place(random: &mut Random, painting: &mut Painting, (index, object): (usize, 
             if ink[3] < 0.004 {
                 continue;
             }
-            let rgb = [ink[0], ink[1], ink[2]];
-            let rgb = match &ramp {
-                None => rgb,
-                Some(ramp) => {
-                    let tone = 0.5 + luma(rgb) / ink[3] - drawing.median_luma;
-                    scaled(ramp[(tone.clamp(0.0, 1.0) * 63.0) as usize], ink[3])
-                }
-            };
+            let rgb = scaled(paint.of([0, 1, 2].map(|c| ink[c] / ink[3])), ink[3]);
             if ink[3] > 0.5 {
                 painting.own(x, y, index);
             }
@@ -226,6 +227,40 @@ fn place(random: &mut Random, painting: &mut Painting, (index, object): (usize, 
             for c in 0..3 {
                 under[c] = (rgb[c] * 255.0 + f32::from(under[c]) * (1.0 - ink[3]) + 0.5).min(255.0) as u8;
             }
+        }
+    }
+}
+
+/// What becomes of the colours of a drawing.
+struct Paint {
+    /// The shades of the new colour, if it gets one.
+    ramp: Option<Vec<Rgb>>,
+    /// The part that gets it; `None` is all of it.
+    body: Option<Body>,
+    /// Brightness that becomes the middle of the ramp, 0–1.
+    median_luma: f32,
+    /// Light on colours that stay.
+    light: Rgb,
+}
+
+impl Paint {
+    fn new(random: &mut Random, object: &Object, drawing: &Drawing) -> Self {
+        let ramp = object.repaint.map(|colour| ramp(random, colour));
+        // A red car is often red all over, and as often has black wheels.
+        let body = drawing.body.filter(|_| random.chance(0.6));
+        let median_luma = body.map_or(drawing.median_luma, |body| body.median_luma);
+        let light = [0, 1, 2].map(|_| random.range(0.88, 1.08));
+        Self { ramp, body, median_luma, light }
+    }
+
+    /// What a display value of the drawing becomes.
+    fn of(&self, rgb: Rgb) -> Rgb {
+        match &self.ramp {
+            Some(ramp) if self.body.is_none_or(|body| body.has(rgb)) => {
+                let tone = 0.5 + luma(rgb) - self.median_luma;
+                ramp[(tone.clamp(0.0, 1.0) * 63.0) as usize]
+            }
+            _ => [0, 1, 2].map(|c| (rgb[c] * self.light[c]).min(1.0)),
         }
     }
 }
@@ -314,4 +349,21 @@ fn soften(picture: &RgbImage) -> RgbImage {
         }
         Pixel(sums.map(|s| (s / 16) as u8))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_body_is_repainted_if_there_is_one() {
+        let (red, black) = (Colour::Red.rgb(), Colour::Black.rgb());
+        let ramp = Some(ramp(&mut Random::new(&[1]), Colour::Blue));
+        let body = Body::of(&[red, red, black]);
+        let mut paint = Paint { ramp, body, median_luma: luma(red), light: [1.0; 3] };
+        assert_eq!(Colour::of(paint.of(red)), Some(Colour::Blue));
+        assert_eq!(paint.of(black), black);
+        paint.body = None;
+        assert_ne!(paint.of(black), black);
+    }
 }

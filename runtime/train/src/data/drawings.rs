@@ -35,6 +35,44 @@ pub(crate) struct Drawing {
     pub(crate) mean: Rgb,
     /// Median brightness of its ink, 0–1.
     pub(crate) median_luma: f32,
+    /// The part that gives it its colour, if one hue stands out.
+    pub(crate) body: Option<Body>,
+}
+
+/// The pixels of one hue, which cover most of a drawing: a car without its wheels and windows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Body {
+    hue: f32,
+    /// Median brightness, 0–1.
+    pub(crate) median_luma: f32,
+}
+
+impl Body {
+    /// Degrees to either side that still count as the same hue.
+    const REACH: f32 = 25.0;
+
+    /// The hue that covers at least half of the ink.
+    pub(crate) fn of(ink: &[Rgb]) -> Option<Self> {
+        let bodies = (0..24).map(|sector| Self { hue: sector as f32 * 15.0, median_luma: 0.5 });
+        let share = |body: &Self| ink.iter().filter(|rgb| body.has(**rgb)).count();
+        let body = bodies.max_by_key(share).filter(|body| 2 * share(body) >= ink.len())?;
+        Some(Self { median_luma: median_luma(ink.iter().filter(|rgb| body.has(**rgb))), ..body })
+    }
+
+    /// Whether a display value is a part of it.
+    pub(crate) fn has(&self, rgb: Rgb) -> bool {
+        let value = rgb[0].max(rgb[1]).max(rgb[2]);
+        let saturation = 1.0 - rgb[0].min(rgb[1]).min(rgb[2]) / value.max(f32::EPSILON);
+        let apart = (hue(rgb) - self.hue + 180.0).rem_euclid(360.0) - 180.0;
+        value > 0.2 && saturation > 0.25 && apart.abs() <= Self::REACH
+    }
+}
+
+/// 0.5 if there is no ink.
+fn median_luma<'a>(ink: impl Iterator<Item = &'a Rgb>) -> f32 {
+    let mut lumas: Vec<f32> = ink.map(|rgb| luma(*rgb)).collect();
+    lumas.sort_by(f32::total_cmp);
+    lumas.get(lumas.len() / 2).copied().unwrap_or(0.5)
 }
 
 /// Which colour word a drawing gets.
@@ -78,10 +116,8 @@ impl Drawing {
             .collect();
         let count = ink.len().max(1) as f32;
         let mean = [0, 1, 2].map(|c| ink.iter().map(|p| p[c]).sum::<f32>() / count);
-        let mut lumas: Vec<f32> = ink.iter().map(|p| luma(*p)).collect();
-        lumas.sort_by(f32::total_cmp);
-        let median_luma = lumas.get(lumas.len() / 2).copied().unwrap_or(0.5);
-        Self { thing, style, ink: Ink::of(&ink), mean, median_luma, rasters }
+        let (median_luma, body) = (median_luma(ink.iter()), Body::of(&ink));
+        Self { thing, style, ink: Ink::of(&ink), mean, median_luma, body, rasters }
     }
 }
 
@@ -138,15 +174,11 @@ pub(crate) fn open(folder: &Path) -> Result<Vec<Drawing>> {
 type Raster = (ThingId, usize, RgbaImage);
 
 fn rasterise_all(folder: &Path) -> Result<Vec<Raster>> {
-    let owners: Vec<ThingId> =
-        (0..THINGS.len()).flat_map(|t| THINGS[t].glyphs.iter().map(move |_| t)).collect();
-    let glyphs: Vec<(char, &str)> = THINGS.iter().flat_map(|t| t.glyphs.iter().copied()).collect();
     let mut all = Vec::new();
     for (style_idx, style) in STYLES.iter().enumerate() {
-        let sources = Style::read(style, folder, &glyphs)?;
-        let found = sources.par_iter().zip(&owners).filter_map(|(source, thing)| {
-            let raster = rasterise(source.as_ref()?).map(|r| (*thing, style_idx, r));
-            Some(raster.with_context(|| format!("drawing `{}` of style {style_idx}", THINGS[*thing].noun)))
+        let found = style.read(folder)?.into_par_iter().map(|(thing, source)| {
+            let raster = rasterise(&source).map(|raster| (thing, style_idx, raster));
+            raster.with_context(|| format!("drawing `{}` of style {style_idx}", THINGS[thing].noun))
         });
         all.extend(found.collect::<Result<Vec<_>>>()?);
     }
@@ -226,11 +258,8 @@ fn shape(noun: &str) -> RgbaImage {
 
 /// Names the cache file, so that another table of things or styles never reads it.
 fn table_hash() -> u64 {
-    let glyphs = THINGS
-        .iter()
-        .enumerate()
-        .flat_map(|(t, thing)| thing.glyphs.iter().map(move |g| (t as u64) << 32 | u64::from(g.0)));
-    glyphs.fold(u64::from(SIDE) ^ STYLES.len() as u64, |hash, glyph| super::random::mix(hash ^ glyph))
+    let styles = STYLES.iter().map(Style::fingerprint);
+    styles.fold(u64::from(SIDE), |hash, style| super::random::mix(hash ^ style))
 }
 
 const RASTER_LEN: usize = (SIDE * SIDE * 4) as usize;
@@ -278,6 +307,16 @@ mod tests {
         let (red, green) = (Colour::Red.rgb(), Colour::Green.rgb());
         assert_eq!(Ink::of(&[red, red, red, green]), Ink::Plain(Colour::Red));
         assert_eq!(Ink::of(&[red, Colour::White.rgb(), Colour::Blue.rgb(), green]), Ink::Mixed);
+    }
+
+    #[test]
+    fn the_body_is_the_hue_of_most_of_the_ink() {
+        let (red, black, blue) = (Colour::Red.rgb(), Colour::Black.rgb(), Colour::Blue.rgb());
+        let body = Body::of(&[red, black, red, blue, red]).unwrap();
+        assert!(body.has(red) && !body.has(black) && !body.has(blue));
+        assert_eq!(body.median_luma, luma(red));
+        assert!(Body::of(&[red, blue, black]).is_none());
+        assert!(Body::of(&[black, black, red]).is_none(), "black is no hue");
     }
 
     #[test]

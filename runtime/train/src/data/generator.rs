@@ -332,10 +332,11 @@ impl Generator {
     }
 
     fn look(&self, random: &mut Random, thing: ThingId, drawing: usize) -> Look {
-        if !THINGS[thing].painted {
+        let tinted = self.drawings[drawing].style.is_some_and(|style| STYLES[style].tinted);
+        if !THINGS[thing].painted && !tinted {
             return Look { thing, drawing, repaint: None, colour: None };
         }
-        let own = THINGS[thing].category != Category::Shape;
+        let own = THINGS[thing].category != Category::Shape && !tinted;
         match self.drawings[drawing].ink {
             Ink::Plain(colour) if own && random.chance(0.35) => {
                 Look { thing, drawing, repaint: None, colour: Some(colour) }
@@ -467,6 +468,18 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn drawings_without_colours_are_always_painted() {
+        let mut generator = generator();
+        let tinted = STYLES.iter().position(|style| style.tinted);
+        generator.drawings.iter_mut().for_each(|drawing| drawing.style = tinted);
+        let mut random = Random::new(&[1]);
+        for (index, drawing) in generator.drawings.iter().enumerate() {
+            let look = generator.look(&mut random, drawing.thing, index);
+            assert!(look.repaint.is_some() && look.colour == look.repaint, "{look:?}");
         }
     }
 
