@@ -1,0 +1,281 @@
+//! Activations, rounded once to signed bytes and then multiplied with any number of weights.
+
+use std::borrow::Cow;
+
+use crate::error::expect;
+use crate::panel::GROUP;
+use crate::path::Kind;
+use crate::{Path, Result};
+
+/// Largest code: symmetric, so that a sign never overflows.
+const MAX_CODE: f32 = 127.0;
+/// Groups below this are rounded to zero, because the reciprocal of their scale may overflow.
+const SMALLEST: f32 = 1e-30;
+
+/// Rows `[n_rows, n_cols]` to be multiplied with weights of `n_cols` columns.
+#[derive(Debug, Clone)]
+pub struct Activations<'a> {
+    values: &'a [f32],
+    n_cols: usize,
+    tiles: Cow<'a, [Tile]>,
+}
+
+impl<'a> Activations<'a> {
+    /// Rows for weights stored as plain floats.
+    ///
+    /// # Errors
+    /// If `values` is not whole rows.
+    pub fn plain(values: &'a [f32], n_cols: usize) -> Result<Self> {
+        expect("activations", "what is left of the last row", values.len() % n_cols.max(1), 0)?;
+        Ok(Self { values, n_cols, tiles: Cow::Borrowed(&[]) })
+    }
+
+    /// Rows for weights of any type.
+    ///
+    /// # Errors
+    /// If `values` is not whole rows, or a row not whole groups of 32.
+    pub fn quantize(path: Path, values: &'a [f32], n_cols: usize) -> Result<Self> {
+        expect("activations", "the part of a row beyond groups of 32", n_cols % GROUP, 0)?;
+        let tiles = values
+            .chunks((Tile::MAX_ROWS * n_cols).max(1))
+            .map(|rows| Tile::quantize(path, rows, n_cols))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { tiles: tiles.into(), ..Self::plain(values, n_cols)? })
+    }
+
+    /// Rows whose tiles of [`Tile::MAX_ROWS`] rows were rounded by several threads.
+    ///
+    /// # Errors
+    /// If the tiles do not have the rows of `values`.
+    pub fn from_tiles(values: &'a [f32], n_cols: usize, tiles: &'a [Tile]) -> Result<Self> {
+        let plain = Self::plain(values, n_cols)?;
+        expect("activations", "number of tiles", tiles.len(), plain.n_rows().div_ceil(Tile::MAX_ROWS))?;
+        for (i, tile) in tiles.iter().enumerate() {
+            let n_rows = (plain.n_rows() - i * Tile::MAX_ROWS).min(Tile::MAX_ROWS);
+            expect("activations", "rows of a tile", tile.n_rows, n_rows)?;
+            expect("activations", "columns of a tile", tile.n_groups * GROUP, n_cols)?;
+        }
+        Ok(Self { tiles: tiles.into(), ..plain })
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
+        self.values.len().checked_div(self.n_cols).unwrap_or(0)
+    }
+
+    /// Length of a row.
+    #[must_use]
+    pub fn n_cols(&self) -> usize {
+        self.n_cols
+    }
+
+    /// The values as they were given.
+    pub(crate) fn values(&self) -> &[f32] {
+        self.values
+    }
+
+    /// The rounded rows, or nothing if they are plain.
+    pub(crate) fn tiles(&self) -> &[Tile] {
+        &self.tiles
+    }
+}
+
+/// Up to [`Tile::MAX_ROWS`] rows rounded to signed bytes, with one scale for every 32 values.
+///
+/// The rows lie group by group, so that a kernel walks all of them with one pointer.
+#[derive(Debug, Clone)]
+pub struct Tile {
+    n_rows: usize,
+    n_groups: usize,
+    /// Rows in memory: `n_rows` and perhaps a few of zeros, so that there are fewer kernels than counts.
+    stride: usize,
+    /// `[n_groups, stride, 8]`: four codes each, the first in the lowest byte.
+    codes: Vec<u32>,
+    /// `[n_groups, 2, stride]`: sums of the codes of each half group.
+    half_sums: Vec<i32>,
+    /// `[n_groups, stride]`: sums of the codes of each group.
+    sums: Vec<i32>,
+    /// `[n_groups, stride]`: value = scale · code.
+    scales: Vec<f32>,
+    /// `[n_groups, stride]`: scale · sum.
+    scaled_sums: Vec<f32>,
+}
+
+impl Tile {
+    /// Rows in a tile that is not the last: as many sums as fit in the registers of a kernel.
+    pub const MAX_ROWS: usize = 12;
+
+    /// Row counts that kernels exist for.
+    pub(crate) const STRIDES: [usize; 7] = [1, 2, 3, 4, 6, 8, Self::MAX_ROWS];
+
+    /// Rounds at most [`Tile::MAX_ROWS`] rows of `n_cols` values.
+    ///
+    /// A group with a value that is not finite has products that are not a number, which nobody overlooks.
+    ///
+    /// # Errors
+    /// If there are more rows, or they are not whole rows of whole groups.
+    pub fn quantize(path: Path, values: &[f32], n_cols: usize) -> Result<Self> {
+        let n_rows = values.len() / n_cols.max(1);
+        expect("tile", "what is left of the last row", values.len() % n_cols.max(1), 0)?;
+        expect("tile", "the part of a row beyond groups of 32", n_cols % GROUP, 0)?;
+        expect("tile", "rows beyond the largest tile", n_rows.saturating_sub(Self::MAX_ROWS), 0)?;
+        let stride = Self::STRIDES.into_iter().find(|&stride| n_rows <= stride).unwrap_or(Self::MAX_ROWS);
+        let n_groups = n_cols / GROUP;
+        let n = n_groups * stride;
+        let mut tile = Self {
+            n_rows,
+            n_groups,
+            stride,
+            codes: vec![0; 8 * n],
+            half_sums: vec![0; 2 * n],
+            sums: vec![0; n],
+            scales: vec![0.0; n],
+            scaled_sums: vec![0.0; n],
+        };
+        match path.kind() {
+            Kind::Scalar => tile.fill(values),
+            // SAFETY: a path other than the scalar one exists only where its instructions do, AVX2 included.
+            #[cfg(target_arch = "x86_64")]
+            #[expect(unsafe_code, reason = "calls a function compiled for AVX2")]
+            Kind::Avx2 | Kind::Avx512 => unsafe { tile.fill_avx2(values) },
+        }
+        Ok(tile)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn fill_avx2(&mut self, values: &[f32]) {
+        self.fill(values);
+    }
+
+    #[inline(always)]
+    fn fill(&mut self, values: &[f32]) {
+        let groups = values.as_chunks::<GROUP>().0;
+        for row in 0..self.n_rows {
+            for (group, values) in groups[row * self.n_groups..][..self.n_groups].iter().enumerate() {
+                let (scale, codes) = round(values);
+                let at = group * self.stride + row;
+                let (mut words, mut half_sums) = ([0; 8], [0; 2]);
+                for (i, codes) in codes.as_chunks::<4>().0.iter().enumerate() {
+                    words[i] = u32::from_le_bytes(codes.map(|code| code as u8));
+                    half_sums[i / 4] += codes.iter().sum::<i32>();
+                }
+                let sum = half_sums[0] + half_sums[1];
+                self.codes[8 * at..][..8].copy_from_slice(&words);
+                self.half_sums[2 * group * self.stride + row] = half_sums[0];
+                self.half_sums[(2 * group + 1) * self.stride + row] = half_sums[1];
+                self.sums[at] = sum;
+                self.scales[at] = scale;
+                self.scaled_sums[at] = scale * sum as f32;
+            }
+        }
+    }
+
+    /// Rows in memory.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Rows that were given.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// The groups `first..first + n_groups` of all rows in memory.
+    pub(crate) fn chunk(&self, first: usize, n_groups: usize) -> TileChunk<'_> {
+        let (at, n) = (first * self.stride, n_groups * self.stride);
+        TileChunk {
+            n_groups,
+            stride: self.stride,
+            codes: &self.codes[8 * at..][..8 * n],
+            half_sums: &self.half_sums[2 * at..][..2 * n],
+            sums: &self.sums[at..][..n],
+            scales: &self.scales[at..][..n],
+            scaled_sums: &self.scaled_sums[at..][..n],
+        }
+    }
+}
+
+/// Scale and codes of one group.
+#[inline(always)]
+fn round(values: &[f32; GROUP]) -> (f32, [i32; GROUP]) {
+    // Without their signs, floats are ordered as integers are.
+    let largest = values.iter().map(|v| v.to_bits() & 0x7fff_ffff).fold(0, u32::max);
+    let largest = f32::from_bits(largest);
+    if !largest.is_finite() {
+        return (f32::NAN, [0; GROUP]);
+    }
+    if largest < SMALLEST {
+        return (0.0, [0; GROUP]);
+    }
+    // Adding 1.5 · 2^23 leaves an integer, rounded to even, in the low bits; it vectorises everywhere.
+    const ROUND: f32 = 12_582_912.0;
+    let inverse = MAX_CODE / largest;
+    let codes = values.map(|v| (v * inverse + ROUND).to_bits().cast_signed() - ROUND.to_bits().cast_signed());
+    (largest / MAX_CODE, codes)
+}
+
+/// Neighbouring groups of all rows of a tile; the fields are as in [`Tile`].
+#[derive(Clone, Copy)]
+pub(crate) struct TileChunk<'a> {
+    n_groups: usize,
+    stride: usize,
+    pub(crate) codes: &'a [u32],
+    pub(crate) half_sums: &'a [i32],
+    pub(crate) sums: &'a [i32],
+    pub(crate) scales: &'a [f32],
+    pub(crate) scaled_sums: &'a [f32],
+}
+
+/// One group of one row.
+pub(crate) struct RowGroup<'a> {
+    pub(crate) codes: &'a [u32],
+    pub(crate) half_sums: [i32; 2],
+    pub(crate) sum: i32,
+    pub(crate) scale: f32,
+    pub(crate) scaled_sum: f32,
+}
+
+impl<'a> TileChunk<'a> {
+    pub(crate) fn n_groups(&self) -> usize {
+        self.n_groups
+    }
+
+    pub(crate) fn group(&self, group: usize, row: usize) -> RowGroup<'a> {
+        let at = group * self.stride + row;
+        RowGroup {
+            codes: &self.codes[8 * at..][..8],
+            half_sums: [0, 1].map(|half| self.half_sums[(2 * group + half) * self.stride + row]),
+            sum: self.sums[at],
+            scale: self.scales[at],
+            scaled_sum: self.scaled_sums[at],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_value_of_a_group_is_exact_and_all_others_within_half_a_step() {
+        let values: Vec<f32> = (0..GROUP).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
+        let (scale, codes) = round(values.as_slice().try_into().unwrap());
+        assert!(codes.iter().any(|code| code.abs() == 127));
+        for (value, code) in values.iter().zip(codes) {
+            assert!((value - scale * code as f32).abs() <= scale * 0.500_01, "{value} {code}");
+        }
+    }
+
+    #[test]
+    fn tiny_groups_are_zero_and_unbounded_ones_are_no_number() {
+        assert_eq!(round(&[1e-40; GROUP]), (0.0, [0; GROUP]));
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut values = [1.0; GROUP];
+            values[7] = value;
+            assert!(round(&values).0.is_nan());
+        }
+        assert_eq!(round(&[-f32::MAX; GROUP]).1, [-127; GROUP]);
+    }
+}

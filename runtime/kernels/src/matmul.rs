@@ -1,0 +1,112 @@
+//! The product of activations with a range of weight rows.
+
+use std::ops::Range;
+
+use tensor::DType;
+
+use crate::activations::TileChunk;
+use crate::error::expect;
+use crate::panel::{CHUNK, GROUP, LANES, Panel, Rows};
+use crate::path::Kind;
+use crate::{Activations, Columns, Error, Matrix, Path, Result, float, scalar};
+
+/// Panels that are multiplied with a tile while its codes are in the first-level cache.
+const PANELS: usize = 4;
+
+/// `out = x · wᵀ` for the weight rows `rows`: `out` is `[x.n_rows(), rows.len()]`.
+///
+/// # Errors
+/// If sizes do not fit together, or `w` is block-quantised and `x` plain.
+pub fn matmul(
+    path: Path,
+    x: &Activations<'_>,
+    w: &Matrix<'_>,
+    rows: Range<usize>,
+    out: &mut Columns<'_>,
+) -> Result<()> {
+    expect("matmul", "columns of the weight", w.n_cols(), x.n_cols())?;
+    expect("matmul", "columns of the result", out.n_cols(), rows.len())?;
+    expect("matmul", "weight rows beyond the last", rows.end.saturating_sub(w.n_rows()), 0)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    expect("matmul", "rows of the result", out.n_rows(), x.n_rows())?;
+    if !w.dtype().is_quantized() {
+        float::matmul(path, x, w, rows, out);
+    } else if x.tiles().is_empty() && x.n_rows() > 0 {
+        return Err(Error::Plain(w.dtype()));
+    } else if w.n_rows() < LANES {
+        let bytes = w.padded_bytes();
+        let padded = Matrix::new(w.dtype(), &bytes, LANES, w.n_cols())?;
+        quantized(path, x, &padded, rows, out);
+    } else {
+        quantized(path, x, w, rows, out);
+    }
+    Ok(())
+}
+
+/// The product with a block-quantised weight of at least [`LANES`] rows; the sizes were checked.
+///
+/// A weight block is read and unpacked once for all activations. Many activation rows take several panels
+/// in turn for each tile; a few rows are bound by reading the weight and take one at a time.
+fn quantized(path: Path, x: &Activations<'_>, w: &Matrix<'_>, rows: Range<usize>, out: &mut Columns<'_>) {
+    let n_panels = if x.tiles().len() > 1 { PANELS } else { 1 };
+    let n_sums = x.tiles().iter().map(|tile| tile.stride()).sum();
+    let mut panels: Vec<Panel> = (0..n_panels).map(|_| Panel::new()).collect();
+    let mut sums = vec![vec![[0.0; LANES]; n_sums]; n_panels];
+    let mut first = rows.start;
+    while first < rows.end {
+        let n = (rows.end - first).div_ceil(LANES).min(n_panels);
+        let places: Vec<_> = (0..n).map(|p| w.rows(first + p * LANES)).collect();
+        sums.iter_mut().flatten().for_each(|sum| *sum = [0.0; LANES]);
+        for start in (0..w.n_cols()).step_by(CHUNK) {
+            let columns = start..(start + CHUNK).min(w.n_cols());
+            for (panel, (rows, _)) in panels.iter_mut().zip(&places) {
+                let bytes = w.row_range(columns.clone());
+                unpack(path, w.dtype(), rows.part(bytes.start, bytes.len()), panel);
+            }
+            let mut at = 0;
+            for tile in x.tiles() {
+                let x = tile.chunk(columns.start / GROUP, columns.len() / GROUP);
+                for (panel, sums) in panels.iter().zip(&mut sums).take(n) {
+                    multiply(path, w.dtype(), panel, x, &mut sums[at..][..tile.stride()]);
+                }
+                at += tile.stride();
+            }
+        }
+        for (p, ((_, lane), sums)) in places.iter().zip(&sums).enumerate() {
+            write(x, sums, *lane, p * LANES + (first - rows.start), out);
+        }
+        first += n * LANES;
+    }
+}
+
+/// Writes the lanes from `lane` to the columns from `column`, as far as the result goes.
+fn write(x: &Activations<'_>, sums: &[[f32; LANES]], lane: usize, column: usize, out: &mut Columns<'_>) {
+    let n = (LANES - lane).min(out.n_cols() - column);
+    let mut row = 0;
+    let mut at = 0;
+    for tile in x.tiles() {
+        for sums in &sums[at..][..tile.n_rows()] {
+            out.row(row)[column..][..n].copy_from_slice(&sums[lane..][..n]);
+            row += 1;
+        }
+        at += tile.stride();
+    }
+}
+
+fn unpack(path: Path, dtype: DType, rows: Rows<'_>, panel: &mut Panel) {
+    match path.kind() {
+        Kind::Scalar => scalar::unpack(dtype, rows, panel),
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 | Kind::Avx512 => scalar::unpack(dtype, rows, panel),
+    }
+}
+
+fn multiply(path: Path, dtype: DType, panel: &Panel, x: TileChunk<'_>, sums: &mut [[f32; LANES]]) {
+    match path.kind() {
+        Kind::Scalar => scalar::multiply(dtype, panel, x, sums),
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 | Kind::Avx512 => scalar::multiply(dtype, panel, x, sums),
+    }
+}
