@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::error::expect;
 use crate::panel::GROUP;
-use crate::path::Kind;
+use crate::path::arch;
 use crate::{Path, Result};
 
 /// Largest code: symmetric, so that a sign never overflows.
@@ -92,10 +92,10 @@ pub struct Tile {
     stride: usize,
     /// `[n_groups, stride, 8]`: four codes each, the first in the lowest byte.
     codes: Vec<u32>,
-    /// `[n_groups, 2, stride]`: sums of the codes of each half group.
-    half_sums: Vec<i32>,
-    /// `[n_groups, stride]`: sums of the codes of each group.
-    sums: Vec<i32>,
+    /// `[n_groups, 2, stride]`: minus the sums of the codes of each half group, where kernels start from.
+    negated_half_sums: Vec<i32>,
+    /// `[n_groups, stride]`: minus the sums of the codes of each group.
+    negated_sums: Vec<i32>,
     /// `[n_groups, stride]`: value = scale · code.
     scales: Vec<f32>,
     /// `[n_groups, stride]`: scale · sum.
@@ -128,29 +128,18 @@ impl Tile {
             n_groups,
             stride,
             codes: vec![0; 8 * n],
-            half_sums: vec![0; 2 * n],
-            sums: vec![0; n],
+            negated_half_sums: vec![0; 2 * n],
+            negated_sums: vec![0; n],
             scales: vec![0.0; n],
             scaled_sums: vec![0.0; n],
         };
-        match path.kind() {
-            Kind::Scalar => tile.fill(values),
-            // SAFETY: a path other than the scalar one exists only where its instructions do, AVX2 included.
-            #[cfg(target_arch = "x86_64")]
-            #[expect(unsafe_code, reason = "calls a function compiled for AVX2")]
-            Kind::Avx2 | Kind::Avx512 => unsafe { tile.fill_avx2(values) },
-        }
+        arch::round(path.kind(), &mut tile, values);
         Ok(tile)
     }
 
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn fill_avx2(&mut self, values: &[f32]) {
-        self.fill(values);
-    }
-
+    /// Fills a tile of the right size; inlined into functions for several sets of instructions.
     #[inline(always)]
-    fn fill(&mut self, values: &[f32]) {
+    pub(crate) fn round(&mut self, values: &[f32]) {
         let groups = values.as_chunks::<GROUP>().0;
         for row in 0..self.n_rows {
             for (group, values) in groups[row * self.n_groups..][..self.n_groups].iter().enumerate() {
@@ -163,9 +152,9 @@ impl Tile {
                 }
                 let sum = half_sums[0] + half_sums[1];
                 self.codes[8 * at..][..8].copy_from_slice(&words);
-                self.half_sums[2 * group * self.stride + row] = half_sums[0];
-                self.half_sums[(2 * group + 1) * self.stride + row] = half_sums[1];
-                self.sums[at] = sum;
+                self.negated_half_sums[2 * group * self.stride + row] = -half_sums[0];
+                self.negated_half_sums[(2 * group + 1) * self.stride + row] = -half_sums[1];
+                self.negated_sums[at] = -sum;
                 self.scales[at] = scale;
                 self.scaled_sums[at] = scale * sum as f32;
             }
@@ -189,8 +178,8 @@ impl Tile {
             n_groups,
             stride: self.stride,
             codes: &self.codes[8 * at..][..8 * n],
-            half_sums: &self.half_sums[2 * at..][..2 * n],
-            sums: &self.sums[at..][..n],
+            negated_half_sums: &self.negated_half_sums[2 * at..][..2 * n],
+            negated_sums: &self.negated_sums[at..][..n],
             scales: &self.scales[at..][..n],
             scaled_sums: &self.scaled_sums[at..][..n],
         }
@@ -222,8 +211,8 @@ pub(crate) struct TileChunk<'a> {
     n_groups: usize,
     stride: usize,
     pub(crate) codes: &'a [u32],
-    pub(crate) half_sums: &'a [i32],
-    pub(crate) sums: &'a [i32],
+    pub(crate) negated_half_sums: &'a [i32],
+    pub(crate) negated_sums: &'a [i32],
     pub(crate) scales: &'a [f32],
     pub(crate) scaled_sums: &'a [f32],
 }
@@ -231,8 +220,8 @@ pub(crate) struct TileChunk<'a> {
 /// One group of one row.
 pub(crate) struct RowGroup<'a> {
     pub(crate) codes: &'a [u32],
-    pub(crate) half_sums: [i32; 2],
-    pub(crate) sum: i32,
+    pub(crate) negated_half_sums: [i32; 2],
+    pub(crate) negated_sum: i32,
     pub(crate) scale: f32,
     pub(crate) scaled_sum: f32,
 }
@@ -242,12 +231,17 @@ impl<'a> TileChunk<'a> {
         self.n_groups
     }
 
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
     pub(crate) fn group(&self, group: usize, row: usize) -> RowGroup<'a> {
         let at = group * self.stride + row;
         RowGroup {
             codes: &self.codes[8 * at..][..8],
-            half_sums: [0, 1].map(|half| self.half_sums[(2 * group + half) * self.stride + row]),
-            sum: self.sums[at],
+            negated_half_sums: [0, 1]
+                .map(|half| self.negated_half_sums[(2 * group + half) * self.stride + row]),
+            negated_sum: self.negated_sums[at],
             scale: self.scales[at],
             scaled_sum: self.scaled_sums[at],
         }

@@ -91,7 +91,7 @@ impl<'a> Columns<'a> {
     /// The columns `columns`, for threads that take theirs by number.
     ///
     /// # Safety
-    /// Parts that are alive at the same time do not overlap.
+    /// Parts that are alive at the same time do not overlap, and these columns are not written meanwhile.
     ///
     /// # Panics
     /// If there are fewer columns.

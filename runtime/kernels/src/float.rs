@@ -2,11 +2,17 @@
 
 use std::ops::Range;
 
-use crate::path::Kind;
+use tensor::DType;
+
+use crate::path::arch;
 use crate::{Activations, Columns, Matrix, Path};
 
-/// Partial sums of a dot product: four vectors of sixteen hide the latency of an addition.
-const PARTS: usize = 64;
+/// Partial sums of a dot product: enough to hide the latency of an addition.
+pub(crate) const PARTS: usize = 32;
+/// Activation rows that are multiplied with a weight row together.
+pub(crate) const ROWS: usize = 4;
+/// Weight rows that stay in the second-level cache for all activation rows.
+const BLOCK: usize = 32;
 
 /// `out = x · wᵀ` for the weight rows `rows`; the sizes were checked.
 pub(crate) fn matmul(
@@ -16,59 +22,44 @@ pub(crate) fn matmul(
     rows: Range<usize>,
     out: &mut Columns<'_>,
 ) {
-    let mut values = vec![0.0; w.n_cols()];
-    for (column, row) in rows.enumerate() {
-        w.dtype().dequantize(w.row(row), &mut values).expect("the matrix has whole rows");
-        for i in 0..x.n_rows() {
-            out.row(i)[column] = dot(path, &x.values()[i * x.n_cols()..][..x.n_cols()], &values);
+    let x: Vec<&[f32]> = (0..x.n_rows()).map(|i| &x.values()[i * x.n_cols()..][..x.n_cols()]).collect();
+    for start in rows.clone().step_by(BLOCK) {
+        for (i, x) in x.chunks(ROWS).enumerate() {
+            for row in start..(start + BLOCK).min(rows.end) {
+                let mut dots = [0.0; ROWS];
+                arch::dots(path.kind(), w.dtype(), w.row(row), x, &mut dots[..x.len()]);
+                for (j, &dot) in dots[..x.len()].iter().enumerate() {
+                    out.row(ROWS * i + j)[row - rows.start] = dot;
+                }
+            }
         }
     }
 }
 
-fn dot(path: Path, a: &[f32], b: &[f32]) -> f32 {
-    match path.kind() {
-        Kind::Scalar => dot_parts(a, b),
-        // SAFETY: the path exists only where its instructions do.
-        #[cfg(target_arch = "x86_64")]
-        #[expect(unsafe_code, reason = "calls a function compiled for AVX2")]
-        Kind::Avx2 => unsafe { dot_avx2(a, b) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        #[expect(unsafe_code, reason = "calls a function compiled for AVX-512")]
-        Kind::Avx512 => unsafe { dot_avx512(a, b) },
+/// Products of each row of `x` with a weight row.
+pub(crate) fn dots(dtype: DType, w: &[u8], x: &[&[f32]], dots: &mut [f32]) {
+    for (x, dot) in x.iter().zip(dots) {
+        *dot = finish(dtype, w, x, [0.0; PARTS], 0);
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn dot_avx2(a: &[f32], b: &[f32]) -> f32 {
-    dot_parts(a, b)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn dot_avx512(a: &[f32], b: &[f32]) -> f32 {
-    dot_parts(a, b)
-}
-
-/// The dot product in [`PARTS`] interleaved sums, halved until one is left.
-#[inline(always)]
-fn dot_parts(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0; PARTS];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<PARTS>(), b.as_chunks::<PARTS>());
-    for (a, b) in a.iter().zip(b) {
-        for i in 0..PARTS {
-            sums[i] += a[i] * b[i];
+/// Adds the columns from `start`, column `i` to sum `i % PARTS`, and halves the sums until one is left.
+///
+/// Every path adds in this order, so all have the same bits, however many rows there are.
+pub(crate) fn finish(dtype: DType, w: &[u8], x: &[f32], mut sums: [f32; PARTS], start: usize) -> f32 {
+    let size = dtype.block().bytes;
+    for (x, w) in x[start..].chunks(PARTS).zip(w[start * size..].chunks(PARTS * size)) {
+        let mut values = [0.0; PARTS];
+        dtype.dequantize(w, &mut values[..x.len()]).expect("as many weights as activations");
+        for ((sum, x), w) in sums.iter_mut().zip(x).zip(values) {
+            *sum += x * w;
         }
-    }
-    for (sum, (a, b)) in sums.iter_mut().zip(a_rest.iter().zip(b_rest)) {
-        *sum += a * b;
     }
     let mut n = PARTS;
     while n > 1 {
         n /= 2;
-        for i in 0..n {
-            sums[i] += sums[n + i];
+        for part in 0..n {
+            sums[part] += sums[n + part];
         }
     }
     sums[0]

@@ -23,6 +23,11 @@ pub(crate) trait Lanes: Copy {
     #[expect(unsafe_code, reason = "reads through a pointer")]
     unsafe fn load_word(base: *const u8, stride: usize) -> Self;
 
+    /// Starts reading `n_lines` cache lines from `at`, where there is an instruction for that.
+    ///
+    /// It is a hint: the address may be any.
+    fn prefetch(at: *const u8, n_lines: usize);
+
     fn splat(word: u32) -> Self;
     fn and(self, other: Self) -> Self;
     fn or(self, other: Self) -> Self;
@@ -55,6 +60,9 @@ impl Lanes for [u32; LANES] {
         // SAFETY: the caller lets us read these bytes; an array of bytes has no alignment.
         std::array::from_fn(|i| u32::from_le_bytes(unsafe { *base.add(i * stride).cast() }))
     }
+
+    #[inline(always)]
+    fn prefetch(_: *const u8, _: usize) {}
 
     #[inline(always)]
     fn splat(word: u32) -> Self {

@@ -1,6 +1,6 @@
 //! Products of `f32` activations with weights in the form in which they lie in a mapped file.
 //!
-//! A [`Matrix`] is a weight's bytes, [`Activations`] are rows rounded once to signed bytes, and [`matmul`]
+//! A [`Matrix`] is a weight's bytes, [`Activations`] are rows rounded once to signed bytes, and [`matmul()`]
 //! multiplies them for a range of weight rows. It starts no thread and takes no lock: the caller shares the
 //! weight rows out, and each thread writes its own [`Columns`] of the result.
 //!
@@ -30,8 +30,12 @@ mod matmul;
 mod matrix;
 mod panel;
 mod path;
+#[cfg(not(target_arch = "x86_64"))]
+mod portable;
 mod scalar;
 mod unpack;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use activations::{Activations, Tile};
 pub use columns::Columns;

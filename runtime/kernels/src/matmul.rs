@@ -2,18 +2,17 @@
 
 use std::ops::Range;
 
-use tensor::DType;
-
-use crate::activations::TileChunk;
 use crate::error::expect;
-use crate::panel::{CHUNK, GROUP, LANES, Panel, Rows};
-use crate::path::Kind;
-use crate::{Activations, Columns, Error, Matrix, Path, Result, float, scalar};
+use crate::panel::{CHUNK, GROUP, LANES, Panel};
+use crate::path::arch;
+use crate::{Activations, Columns, Error, Matrix, Path, Result, float};
 
 /// Panels that are multiplied with a tile while its codes are in the first-level cache.
 const PANELS: usize = 4;
 
 /// `out = x · wᵀ` for the weight rows `rows`: `out` is `[x.n_rows(), rows.len()]`.
+///
+/// Rows are unpacked 16 at a time, with many activation rows 64: ranges of whole multiples waste nothing.
 ///
 /// # Errors
 /// If sizes do not fit together, or `w` is block-quantised and `x` plain.
@@ -31,9 +30,12 @@ pub fn matmul(
         return Ok(());
     }
     expect("matmul", "rows of the result", out.n_rows(), x.n_rows())?;
+    if x.n_rows() == 0 {
+        return Ok(());
+    }
     if !w.dtype().is_quantized() {
         float::matmul(path, x, w, rows, out);
-    } else if x.tiles().is_empty() && x.n_rows() > 0 {
+    } else if x.tiles().is_empty() {
         return Err(Error::Plain(w.dtype()));
     } else if w.n_rows() < LANES {
         let bytes = w.padded_bytes();
@@ -57,19 +59,26 @@ fn quantized(path: Path, x: &Activations<'_>, w: &Matrix<'_>, rows: Range<usize>
     let mut first = rows.start;
     while first < rows.end {
         let n = (rows.end - first).div_ceil(LANES).min(n_panels);
-        let places: Vec<_> = (0..n).map(|p| w.rows(first + p * LANES)).collect();
+        let places: Vec<_> = (0..n).map(|p| w.rows(first + p * LANES, n * LANES)).collect();
         sums.iter_mut().flatten().for_each(|sum| *sum = [0.0; LANES]);
         for start in (0..w.n_cols()).step_by(CHUNK) {
             let columns = start..(start + CHUNK).min(w.n_cols());
+            let bytes = w.row_range(columns.clone());
+            let (first_group, n_groups) = (columns.start / GROUP, columns.len() / GROUP);
+            if let ([tile], [(rows, _)]) = (x.tiles(), &places[..]) {
+                let (rows, x) = (rows.part(bytes.start, bytes.len()), tile.chunk(first_group, n_groups));
+                if arch::unpack_and_multiply(path.kind(), w.dtype(), rows, x, &mut sums[0]) {
+                    continue;
+                }
+            }
             for (panel, (rows, _)) in panels.iter_mut().zip(&places) {
-                let bytes = w.row_range(columns.clone());
-                unpack(path, w.dtype(), rows.part(bytes.start, bytes.len()), panel);
+                arch::unpack(path.kind(), w.dtype(), rows.part(bytes.start, bytes.len()), panel);
             }
             let mut at = 0;
             for tile in x.tiles() {
-                let x = tile.chunk(columns.start / GROUP, columns.len() / GROUP);
+                let x = tile.chunk(first_group, n_groups);
                 for (panel, sums) in panels.iter().zip(&mut sums).take(n) {
-                    multiply(path, w.dtype(), panel, x, &mut sums[at..][..tile.stride()]);
+                    arch::multiply(path.kind(), w.dtype(), panel, x, &mut sums[at..][..tile.stride()]);
                 }
                 at += tile.stride();
             }
@@ -92,21 +101,5 @@ fn write(x: &Activations<'_>, sums: &[[f32; LANES]], lane: usize, column: usize,
             row += 1;
         }
         at += tile.stride();
-    }
-}
-
-fn unpack(path: Path, dtype: DType, rows: Rows<'_>, panel: &mut Panel) {
-    match path.kind() {
-        Kind::Scalar => scalar::unpack(dtype, rows, panel),
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 | Kind::Avx512 => scalar::unpack(dtype, rows, panel),
-    }
-}
-
-fn multiply(path: Path, dtype: DType, panel: &Panel, x: TileChunk<'_>, sums: &mut [[f32; LANES]]) {
-    match path.kind() {
-        Kind::Scalar => scalar::multiply(dtype, panel, x, sums),
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 | Kind::Avx512 => scalar::multiply(dtype, panel, x, sums),
     }
 }

@@ -55,11 +55,11 @@ impl<'a> Matrix<'a> {
 
     /// The [`LANES`] rows from `first`, and the lane in which row `first` is.
     ///
-    /// Near the end these are the last rows of the matrix, so that no read leaves it.
-    pub(crate) fn rows(&self, first: usize) -> (Rows<'a>, usize) {
+    /// The rows `ahead` of them are asked for while these are read. Near the end these are the last rows of the matrix, so that no read leaves it.
+    pub(crate) fn rows(&self, first: usize, ahead: usize) -> (Rows<'a>, usize) {
         let start = first.min(self.n_rows - LANES);
         let len = self.row_bytes();
-        (Rows::new(&self.bytes[start * len..], len), first - start)
+        (Rows::new(&self.bytes[start * len..], len, ahead), first - start)
     }
 
     /// Where the values `columns` lie in the bytes of a row; they are whole blocks.

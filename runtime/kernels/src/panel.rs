@@ -3,6 +3,7 @@
 use tensor::DType;
 
 use crate::lanes::Lanes;
+use crate::unpack::{Group, Sink};
 
 /// Weight rows that are multiplied together, one in each lane of a vector.
 pub(crate) const LANES: usize = 16;
@@ -34,6 +35,25 @@ impl Panel {
     }
 }
 
+impl<L: Lanes> Sink<L> for Panel {
+    #[inline(always)]
+    fn take(&mut self, index: usize, group: Group<L>) {
+        for (j, codes) in group.codes.into_iter().enumerate() {
+            codes.store(&mut self.codes[GROUP / 4 * index + j]);
+        }
+        match group.second_scale {
+            None => group.scale.store_f32(&mut self.scales[index]),
+            Some(second) => {
+                group.scale.store_f32(&mut self.scales[2 * index]);
+                second.store_f32(&mut self.scales[2 * index + 1]);
+            }
+        }
+        if let Some(minimum) = group.minimum {
+            minimum.store_f32(&mut self.minima[index]);
+        }
+    }
+}
+
 /// How a type's codes become values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Coding {
@@ -60,24 +80,30 @@ impl Coding {
 }
 
 /// The same bytes of [`LANES`] rows of one matrix.
+///
+/// A panel is read in sixteen short runs, which a processor does not foresee; but a later panel is one piece
+/// of memory. So each read asks for as much of that one.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {
     /// Row `i` begins at `i * stride`; the last one ends with the slice or before.
     bytes: &'a [u8],
     stride: usize,
     len: usize,
+    /// The piece of a later panel, which may lie beyond the matrix and is never read through.
+    ahead: *const u8,
 }
 
 impl<'a> Rows<'a> {
-    /// The first [`LANES`] rows of `stride` bytes each.
-    pub(crate) fn new(bytes: &'a [u8], stride: usize) -> Self {
-        Self { bytes: &bytes[..LANES * stride], stride, len: stride }
+    /// The first [`LANES`] rows of `stride` bytes each, while `ahead` rows further are asked for.
+    pub(crate) fn new(bytes: &'a [u8], stride: usize, ahead: usize) -> Self {
+        let ahead = bytes.as_ptr().wrapping_add(ahead * stride);
+        Self { bytes: &bytes[..LANES * stride], stride, len: stride, ahead }
     }
 
     /// `len` bytes from `offset` of each row.
     pub(crate) fn part(self, offset: usize, len: usize) -> Self {
         assert!(offset + len <= self.len, "bytes beyond the row");
-        Self { bytes: &self.bytes[offset..], len, ..self }
+        Self { bytes: &self.bytes[offset..], len, ahead: self.ahead.wrapping_add(LANES * offset), ..self }
     }
 
     /// Bytes of each row.
@@ -89,6 +115,7 @@ impl<'a> Rows<'a> {
     #[inline(always)]
     pub(crate) fn words<L: Lanes>(self, offset: usize) -> [L; 4] {
         assert!(offset + 16 <= self.len, "bytes beyond the row");
+        L::prefetch(self.ahead.wrapping_add(LANES * offset), 4);
         // SAFETY: each row has `len` bytes, `stride` apart, by construction.
         #[expect(unsafe_code, reason = "one check for the loads of all rows")]
         unsafe {
@@ -100,6 +127,7 @@ impl<'a> Rows<'a> {
     #[inline(always)]
     pub(crate) fn word<L: Lanes>(self, offset: usize) -> L {
         assert!(offset + 4 <= self.len, "bytes beyond the row");
+        L::prefetch(self.ahead.wrapping_add(LANES * offset), 1);
         // SAFETY: as in `words`.
         #[expect(unsafe_code, reason = "one check for the loads of all rows")]
         unsafe {

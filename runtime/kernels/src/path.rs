@@ -3,7 +3,14 @@
 use std::env;
 use std::sync::OnceLock;
 
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) use crate::portable as arch;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use crate::x86 as arch;
+
 use crate::{Error, Result};
+
+use arch::Kind;
 
 /// Environment variable that forces a path.
 const VARIABLE: &str = "OCELLI_KERNELS";
@@ -14,15 +21,6 @@ const VARIABLE: &str = "OCELLI_KERNELS";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Path(Kind);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Scalar,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-}
-
 impl Path {
     /// Plain loops: the definition of every product, on every machine.
     pub const SCALAR: Self = Self(Kind::Scalar);
@@ -30,18 +28,7 @@ impl Path {
     /// The paths of this machine, slowest first.
     #[must_use]
     pub fn supported() -> Vec<Self> {
-        let mut paths = vec![Self::SCALAR];
-        #[cfg(target_arch = "x86_64")]
-        {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c");
-            let avx512 = is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512vnni");
-            paths.extend(avx2.then_some(Self(Kind::Avx2)));
-            paths.extend((avx2 && avx512).then_some(Self(Kind::Avx512)));
-        }
-        paths
+        Kind::supported().into_iter().map(Self).collect()
     }
 
     /// The fastest path, or the one that `OCELLI_KERNELS` names: `scalar`, `avx2` or `avx512`.
@@ -70,13 +57,7 @@ impl Path {
     /// The name that `OCELLI_KERNELS` takes.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self.0 {
-            Kind::Scalar => "scalar",
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => "avx2",
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => "avx512",
-        }
+        self.0.name()
     }
 
     pub(crate) fn kind(self) -> Kind {

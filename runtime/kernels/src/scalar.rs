@@ -15,6 +15,7 @@ pub(crate) fn unpack(dtype: DType, rows: Rows<'_>, panel: &mut Panel) {
 ///
 /// Integers are exact. Group after group is rounded to `f32` and added: one order for every path.
 pub(crate) fn multiply(dtype: DType, panel: &Panel, x: TileChunk<'_>, sums: &mut [[f32; LANES]]) {
+    assert_eq!(sums.len(), x.stride(), "sums of a tile");
     let coding = Coding::of(dtype);
     let n_parts = if coding.halves { 2 } else { 1 };
     let part_words = GROUP / 4 / n_parts;
@@ -22,22 +23,22 @@ pub(crate) fn multiply(dtype: DType, panel: &Panel, x: TileChunk<'_>, sums: &mut
         for (row, sums) in sums.iter_mut().enumerate() {
             let x = x.group(group, row);
             for part in 0..n_parts {
-                let x_sum = if coding.halves { x.half_sums[part] } else { x.sum };
+                let negated_sum = if coding.halves { x.negated_half_sums[part] } else { x.negated_sum };
                 let words = part * part_words..(part + 1) * part_words;
-                for lane in 0..LANES {
-                    let mut dot = -coding.offset * x_sum;
+                for (lane, sum) in sums.iter_mut().enumerate() {
+                    let mut dot = coding.offset * negated_sum;
                     for word in words.clone() {
                         let codes = panel.codes[GROUP / 4 * group + word][lane].to_le_bytes();
                         for (code, x) in codes.into_iter().zip(x.codes[word].to_le_bytes()) {
                             dot += i32::from(code) * i32::from(x.cast_signed());
                         }
                     }
-                    sums[lane] += dot as f32 * (panel.scales[n_parts * group + part][lane] * x.scale);
+                    *sum += dot as f32 * (panel.scales[n_parts * group + part][lane] * x.scale);
                 }
             }
             if coding.minima {
-                for lane in 0..LANES {
-                    sums[lane] += panel.minima[group][lane] * x.scaled_sum;
+                for (sum, minimum) in sums.iter_mut().zip(panel.minima[group]) {
+                    *sum += minimum * x.scaled_sum;
                 }
             }
         }

@@ -1,0 +1,55 @@
+//! The scalar kernels alone, for processors without kernels of their own.
+
+use tensor::DType;
+
+use crate::activations::{Tile, TileChunk};
+use crate::panel::{LANES, Panel, Rows};
+use crate::{float, scalar};
+
+/// A set of kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Scalar,
+}
+
+impl Kind {
+    /// The kinds of this machine, slowest first.
+    pub(crate) fn supported() -> Vec<Self> {
+        vec![Self::Scalar]
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        "scalar"
+    }
+}
+
+/// Unpacks the whole blocks in `rows`.
+pub(crate) fn unpack(_: Kind, dtype: DType, rows: Rows<'_>, panel: &mut Panel) {
+    scalar::unpack(dtype, rows, panel);
+}
+
+/// Adds the products of a panel with all rows of a tile to `sums`.
+pub(crate) fn multiply(_: Kind, dtype: DType, panel: &Panel, x: TileChunk<'_>, sums: &mut [[f32; LANES]]) {
+    scalar::multiply(dtype, panel, x, sums);
+}
+
+/// [`unpack`] and [`multiply`] in one, if there is such a kernel for so many rows.
+pub(crate) fn unpack_and_multiply(
+    _: Kind,
+    _: DType,
+    _: Rows<'_>,
+    _: TileChunk<'_>,
+    _: &mut [[f32; LANES]],
+) -> bool {
+    false
+}
+
+/// Rounds rows into a tile.
+pub(crate) fn round(_: Kind, tile: &mut Tile, values: &[f32]) {
+    tile.round(values);
+}
+
+/// Products of rows of `x` with a row of plain floats.
+pub(crate) fn dots(_: Kind, dtype: DType, w: &[u8], x: &[&[f32]], dots: &mut [f32]) {
+    float::dots(dtype, w, x, dots);
+}

@@ -1,0 +1,108 @@
+//! Which kernels an x86-64 processor has, and the calls to them.
+//!
+//! [`Kind::supported`] is the only source of kinds other than the scalar one, so a kind that is here at all
+//! has its instructions: that is what every call below relies on.
+
+#![expect(unsafe_code, reason = "calls functions compiled for instructions that not every processor has")]
+
+use tensor::DType;
+
+use crate::activations::{Tile, TileChunk};
+use crate::panel::{LANES, Panel, Rows};
+use crate::{float, scalar};
+
+mod avx2;
+mod avx512;
+
+/// A set of kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Scalar,
+    Avx2,
+    Avx512,
+}
+
+impl Kind {
+    /// The kinds of this machine, slowest first.
+    pub(crate) fn supported() -> Vec<Self> {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c");
+        let avx512 = avx2
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni");
+        let mut kinds = vec![Self::Scalar];
+        kinds.extend(avx2.then_some(Self::Avx2));
+        kinds.extend(avx512.then_some(Self::Avx512));
+        kinds
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+}
+
+/// Unpacks the whole blocks in `rows`.
+pub(crate) fn unpack(kind: Kind, dtype: DType, rows: Rows<'_>, panel: &mut Panel) {
+    match kind {
+        Kind::Scalar => scalar::unpack(dtype, rows, panel),
+        // SAFETY: the kind has its instructions.
+        Kind::Avx2 => unsafe { avx2::unpack(dtype, rows, panel) },
+        // SAFETY: as above.
+        Kind::Avx512 => unsafe { avx512::unpack(dtype, rows, panel) },
+    }
+}
+
+/// Adds the products of a panel with all rows of a tile to `sums`.
+pub(crate) fn multiply(kind: Kind, dtype: DType, panel: &Panel, x: TileChunk<'_>, sums: &mut [[f32; LANES]]) {
+    match kind {
+        Kind::Scalar => scalar::multiply(dtype, panel, x, sums),
+        // SAFETY: the kind has its instructions.
+        Kind::Avx2 => unsafe { avx2::multiply(dtype, panel, x, sums) },
+        // SAFETY: as above.
+        Kind::Avx512 => unsafe { avx512::multiply(dtype, panel, x, sums) },
+    }
+}
+
+/// [`unpack`] and [`multiply`] in one, if there is such a kernel for so many rows.
+pub(crate) fn unpack_and_multiply(
+    kind: Kind,
+    dtype: DType,
+    rows: Rows<'_>,
+    x: TileChunk<'_>,
+    sums: &mut [[f32; LANES]],
+) -> bool {
+    match kind {
+        // SAFETY: the kind has its instructions.
+        Kind::Avx512 => unsafe { avx512::unpack_and_multiply(dtype, rows, x, sums) },
+        Kind::Scalar | Kind::Avx2 => false,
+    }
+}
+
+/// Rounds rows into a tile.
+pub(crate) fn round(kind: Kind, tile: &mut Tile, values: &[f32]) {
+    #[target_feature(enable = "avx2")]
+    fn avx2(tile: &mut Tile, values: &[f32]) {
+        tile.round(values);
+    }
+    match kind {
+        Kind::Scalar => tile.round(values),
+        // SAFETY: the kind has its instructions, and AVX-512 includes AVX2.
+        Kind::Avx2 | Kind::Avx512 => unsafe { avx2(tile, values) },
+    }
+}
+
+/// Products of at most [`float::ROWS`] rows of `x` with a row of plain floats.
+pub(crate) fn dots(kind: Kind, dtype: DType, w: &[u8], x: &[&[f32]], dots: &mut [f32]) {
+    match kind {
+        Kind::Scalar => float::dots(dtype, w, x, dots),
+        // SAFETY: the kind has its instructions.
+        Kind::Avx2 => unsafe { avx2::dots(dtype, w, x, dots) },
+        // SAFETY: as above.
+        Kind::Avx512 => unsafe { avx512::dots(dtype, w, x, dots) },
+    }
+}
