@@ -137,19 +137,14 @@ impl Tile {
         Ok(tile)
     }
 
-    /// Fills a tile of the right size; inlined into functions for several sets of instructions.
+    /// Fills a tile of the right size with groups that `round` makes.
     #[inline(always)]
-    pub(crate) fn round(&mut self, values: &[f32]) {
+    pub(crate) fn round(&mut self, values: &[f32], round: impl Fn(&[f32; GROUP]) -> RoundedGroup) {
         let groups = values.as_chunks::<GROUP>().0;
         for row in 0..self.n_rows {
             for (group, values) in groups[row * self.n_groups..][..self.n_groups].iter().enumerate() {
-                let (scale, codes) = round(values);
+                let RoundedGroup { scale, words, half_sums } = round(values);
                 let at = group * self.stride + row;
-                let (mut words, mut half_sums) = ([0; 8], [0; 2]);
-                for (i, codes) in codes.as_chunks::<4>().0.iter().enumerate() {
-                    words[i] = u32::from_le_bytes(codes.map(|code| code as u8));
-                    half_sums[i / 4] += codes.iter().sum::<i32>();
-                }
                 let sum = half_sums[0] + half_sums[1];
                 self.codes[8 * at..][..8].copy_from_slice(&words);
                 self.negated_half_sums[2 * group * self.stride + row] = -half_sums[0];
@@ -186,23 +181,46 @@ impl Tile {
     }
 }
 
-/// Scale and codes of one group.
-#[inline(always)]
-fn round(values: &[f32; GROUP]) -> (f32, [i32; GROUP]) {
+/// One group of one row as it goes into a tile.
+#[derive(Debug, Default)]
+pub(crate) struct RoundedGroup {
+    pub(crate) scale: f32,
+    /// Four codes each, the first in the lowest byte.
+    pub(crate) words: [u32; GROUP / 4],
+    /// Sums of the codes of each half.
+    pub(crate) half_sums: [i32; 2],
+}
+
+/// Adding 1.5 · 2^23 leaves an integer, rounded to even, in the low bits; it vectorises everywhere.
+pub(crate) const ROUND: f32 = 12_582_912.0;
+
+/// Rounds one group.
+pub(crate) fn round_group(values: &[f32; GROUP]) -> RoundedGroup {
     // Without their signs, floats are ordered as integers are.
     let largest = values.iter().map(|v| v.to_bits() & 0x7fff_ffff).fold(0, u32::max);
-    let largest = f32::from_bits(largest);
+    let (scale, inverse) = match scale(f32::from_bits(largest)) {
+        (scale, Some(inverse)) => (scale, inverse),
+        (scale, None) => return RoundedGroup { scale, ..RoundedGroup::default() },
+    };
+    let codes = values.map(|v| (v * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()).cast_signed());
+    let (mut words, mut half_sums) = ([0; GROUP / 4], [0; 2]);
+    for (i, codes) in codes.as_chunks::<4>().0.iter().enumerate() {
+        words[i] = u32::from_le_bytes(codes.map(|code| code as u8));
+        half_sums[i / 4] += codes.iter().sum::<i32>();
+    }
+    RoundedGroup { scale, words, half_sums }
+}
+
+/// The scale of a group and its reciprocal, or no reciprocal if all its codes are zero.
+#[inline(always)]
+pub(crate) fn scale(largest: f32) -> (f32, Option<f32>) {
     if !largest.is_finite() {
-        return (f32::NAN, [0; GROUP]);
+        (f32::NAN, None)
+    } else if largest < SMALLEST {
+        (0.0, None)
+    } else {
+        (largest / MAX_CODE, Some(MAX_CODE / largest))
     }
-    if largest < SMALLEST {
-        return (0.0, [0; GROUP]);
-    }
-    // Adding 1.5 · 2^23 leaves an integer, rounded to even, in the low bits; it vectorises everywhere.
-    const ROUND: f32 = 12_582_912.0;
-    let inverse = MAX_CODE / largest;
-    let codes = values.map(|v| (v * inverse + ROUND).to_bits().cast_signed() - ROUND.to_bits().cast_signed());
-    (largest / MAX_CODE, codes)
 }
 
 /// Neighbouring groups of all rows of a tile; the fields are as in [`Tile`].
@@ -252,24 +270,33 @@ impl<'a> TileChunk<'a> {
 mod tests {
     use super::*;
 
+    fn codes(group: &RoundedGroup) -> Vec<i8> {
+        group.words.iter().flat_map(|word| word.to_le_bytes()).map(|code| code.cast_signed()).collect()
+    }
+
     #[test]
     fn the_largest_value_of_a_group_is_exact_and_all_others_within_half_a_step() {
-        let values: Vec<f32> = (0..GROUP).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
-        let (scale, codes) = round(values.as_slice().try_into().unwrap());
+        let values: [f32; GROUP] = std::array::from_fn(|i| (i as f32 * 0.7).sin() * 3.0);
+        let group = round_group(&values);
+        let codes = codes(&group);
         assert!(codes.iter().any(|code| code.abs() == 127));
         for (value, code) in values.iter().zip(codes) {
-            assert!((value - scale * code as f32).abs() <= scale * 0.500_01, "{value} {code}");
+            assert!(
+                (value - group.scale * f32::from(code)).abs() <= group.scale * 0.500_01,
+                "{value} {code}"
+            );
         }
     }
 
     #[test]
     fn tiny_groups_are_zero_and_unbounded_ones_are_no_number() {
-        assert_eq!(round(&[1e-40; GROUP]), (0.0, [0; GROUP]));
+        let tiny = round_group(&[1e-40; GROUP]);
+        assert_eq!((tiny.scale, codes(&tiny)), (0.0, vec![0; GROUP]));
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut values = [1.0; GROUP];
             values[7] = value;
-            assert!(round(&values).0.is_nan());
+            assert!(round_group(&values).scale.is_nan());
         }
-        assert_eq!(round(&[-f32::MAX; GROUP]).1, [-127; GROUP]);
+        assert_eq!(codes(&round_group(&[-f32::MAX; GROUP])), [-127; GROUP]);
     }
 }

@@ -46,7 +46,7 @@ pub(crate) fn unpack_and_multiply(
 
 /// Rounds rows into a tile.
 pub(crate) fn round(_: Kind, tile: &mut Tile, values: &[f32]) {
-    tile.round(values);
+    scalar::round(tile, values);
 }
 
 /// Products of rows of `x` with a row of plain floats.

@@ -2,9 +2,14 @@
 
 use tensor::DType;
 
-use crate::activations::TileChunk;
+use crate::activations::{Tile, TileChunk, round_group};
 use crate::panel::{Coding, GROUP, LANES, Panel, Rows};
 use crate::unpack;
+
+/// Rounds rows into a tile.
+pub(crate) fn round(tile: &mut Tile, values: &[f32]) {
+    tile.round(values, round_group);
+}
 
 /// Unpacks the whole blocks in `rows`.
 pub(crate) fn unpack(dtype: DType, rows: Rows<'_>, panel: &mut Panel) {

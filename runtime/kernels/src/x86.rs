@@ -85,14 +85,10 @@ pub(crate) fn unpack_and_multiply(
 
 /// Rounds rows into a tile.
 pub(crate) fn round(kind: Kind, tile: &mut Tile, values: &[f32]) {
-    #[target_feature(enable = "avx2")]
-    fn avx2(tile: &mut Tile, values: &[f32]) {
-        tile.round(values);
-    }
     match kind {
-        Kind::Scalar => tile.round(values),
+        Kind::Scalar => scalar::round(tile, values),
         // SAFETY: the kind has its instructions, and AVX-512 includes AVX2.
-        Kind::Avx2 | Kind::Avx512 => unsafe { avx2(tile, values) },
+        Kind::Avx2 | Kind::Avx512 => unsafe { avx2::round(tile, values) },
     }
 }
 

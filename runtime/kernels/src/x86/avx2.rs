@@ -13,8 +13,10 @@ use crate::panel::{GROUP, LANES, Panel, Rows};
 use crate::unpack;
 
 mod float;
+mod round;
 
 pub(crate) use float::dots;
+pub(crate) use round::round;
 
 /// Words of a group.
 const WORDS: usize = GROUP / 4;
