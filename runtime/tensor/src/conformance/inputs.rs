@@ -103,6 +103,13 @@ impl Stored {
         Self { offset, ..self }
     }
 
+    /// [`Case::rounded_bound`](super::Case::rounded_bound) of a product with rows of evenly spread values.
+    ///
+    /// Six times what is expected, because a product of few values may cancel where its noise does not.
+    pub(super) fn rounded_bound(&self) -> Option<f64> {
+        self.dtype.is_quantized().then_some(1e-4)
+    }
+
     pub(super) fn raw(&self) -> Result<RawTensor> {
         let mut bytes = vec![0; self.offset];
         bytes.extend(self.bytes());

@@ -34,8 +34,18 @@ pub(super) async fn cases<B: Backend>(suite: &mut Suite<'_, B>) {
             [matrix(DType::F32, 6, cols), matrix(DType::Q8_0, 9, cols).seed(8), matrix(DType::BF16, 1, cols)];
         suite.agree(Linears { x: rows(n, cols), ws }).await;
     }
-    let ws = [matrix(DType::F32, 6, 32), matrix(DType::F32, 6, 31), matrix(DType::F32, 6, 32)];
-    suite.refuse(Linears { x: rows(2, 32), ws }).await;
+    for n in [1, 4, 30] {
+        let ws = [
+            matrix(DType::Q4_K, 6, 256),
+            matrix(DType::Q8_0, 70, 256).seed(8),
+            matrix(DType::Q4_1, 500, 256).offset(1),
+        ];
+        suite.agree(Linears { x: rows(n, 256), ws }).await;
+    }
+    for dtype in [DType::F32, DType::Q8_0] {
+        let ws = [matrix(dtype, 6, 64), matrix(dtype, 6, 32), matrix(dtype, 6, 64)];
+        suite.refuse(Linears { x: rows(2, 64), ws }).await;
+    }
 }
 
 /// A parameter occupies at least its stored bytes, and no more than `f32` needs.
@@ -67,6 +77,10 @@ struct Linear {
 impl Case for Linear {
     const OPS: &'static [&'static str] = &["linear"];
 
+    fn rounded_bound(&self) -> Option<f64> {
+        self.w.rounded_bound()
+    }
+
     async fn run<B: Backend>(&self, b: &B) -> Result<Vec<Values>> {
         let bias = self.bias.as_ref().map(|bias| bias.on(b)).transpose()?;
         Ok(vec![Values::rows(b, &b.linear(&self.x.on(b)?, &self.w.on(b)?, bias.as_ref())?).await?])
@@ -82,6 +96,10 @@ struct Linears {
 
 impl Case for Linears {
     const OPS: &'static [&'static str] = &["linears", "linear"];
+
+    fn rounded_bound(&self) -> Option<f64> {
+        self.ws.iter().find_map(Stored::rounded_bound)
+    }
 
     async fn run<B: Backend>(&self, b: &B) -> Result<Vec<Values>> {
         let [w0, w1, w2] = [self.ws[0].on(b)?, self.ws[1].on(b)?, self.ws[2].on(b)?];
