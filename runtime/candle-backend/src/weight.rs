@@ -42,6 +42,14 @@ impl Weight {
         Ok(Self::Dense(tensor.map_err(|e| Error::Device { op: "weight", message: e.to_string() })?))
     }
 
+    /// The stored blocks, if values share scales in blocks.
+    pub(crate) fn blocks(&self) -> Option<&RawTensor> {
+        match self {
+            Self::Mapped(raw) if raw.dtype.is_quantized() => Some(raw),
+            _ => None,
+        }
+    }
+
     /// Rows and columns; all dimensions but the last are rows.
     pub(crate) fn shape(&self) -> (usize, usize) {
         match self {

@@ -1,5 +1,6 @@
-//! `x · wᵀ + bias` for weights in any storage, computed exactly from the stored values.
+//! `x · wᵀ + bias` for weights in any storage: exactly from the stored values, or with `x` rounded.
 
+use ::kernels::{Activations, Columns, Matrix, Tile};
 use rayon::prelude::*;
 use tensor::{DType, RawTensor};
 
@@ -12,6 +13,10 @@ const DOT_ROWS: usize = 4;
 const DOT_VALUES: usize = 1 << 14;
 /// Weight values decoded for one matrix product: they stay in the second-level cache.
 const TILE_VALUES: usize = 1 << 18;
+/// Weight values a task multiplies at least in integers.
+const INTEGER_VALUES: usize = 1 << 17;
+/// Most parts of a product in integers.
+const MAX_PARTS: usize = 64;
 
 /// `x` `[n, cols]` through a dense weight `[rows, cols]` → `[n, rows]`.
 pub(crate) fn dense(x: &[f32], w: &[f32], bias: Option<&[f32]>, cols: usize, threads: Threads) -> Vec<f32> {
@@ -29,9 +34,22 @@ pub(crate) fn dense(x: &[f32], w: &[f32], bias: Option<&[f32]>, cols: usize, thr
     y
 }
 
-/// `x` `[n, cols]` through a stored weight `[rows, cols]` → `[n, rows]`, decoding a tile at a time.
-pub(crate) fn stored(x: &[f32], w: &RawTensor, bias: Option<&[f32]>, threads: Threads) -> Vec<f32> {
+/// `x` `[n, cols]` through a stored weight `[rows, cols]` → `[n, rows]`.
+///
+/// Block-quantised weights multiply in `integers`, if those are given; all others are decoded, a tile at a
+/// time.
+pub(crate) fn stored(
+    x: &[f32],
+    w: &RawTensor,
+    bias: Option<&[f32]>,
+    integers: Option<::kernels::Path>,
+    threads: Threads,
+) -> Vec<f32> {
     let (rows, cols) = (w.rows(), w.cols());
+    if let Some(path) = integers.filter(|_| w.dtype.is_quantized()) {
+        let [y] = in_integers(x, [(w, bias)], path, threads);
+        return y;
+    }
     if let Some(values) = as_f32(w) {
         return dense(x, values, bias, cols, threads);
     }
@@ -55,6 +73,47 @@ pub(crate) fn stored(x: &[f32], w: &RawTensor, bias: Option<&[f32]>, threads: Th
         });
     }
     y
+}
+
+/// `x` `[n, cols]`, rounded once to signed bytes, through block-quantised weights `[rows, cols]` → `[n, rows]` each.
+pub(crate) fn in_integers<const N: usize>(
+    x: &[f32],
+    ws: [(&RawTensor, Option<&[f32]>); N],
+    path: ::kernels::Path,
+    threads: Threads,
+) -> [Vec<f32>; N] {
+    let cols = ws.first().map_or(1, |(w, _)| w.cols());
+    let tile_values = Tile::MAX_ROWS * cols;
+    let round = |x: &[f32]| Tile::quantize(path, x, cols).expect("whole rows of whole blocks");
+    let tiles: Vec<Tile> = match threads {
+        Threads::All if x.len() > tile_values => x.par_chunks(tile_values).map(round).collect(),
+        _ => x.chunks(tile_values).map(round).collect(),
+    };
+    let x = Activations::from_tiles(x, cols, &tiles).expect("one tile for every few rows");
+    let mut ys = ws.map(|(w, _)| vec![0.0; x.n_rows() * w.rows()]);
+    let mut parts = Vec::new();
+    for ((w, _), y) in ws.iter().zip(&mut ys) {
+        let rows = w.rows();
+        // As many parts as even the load out, none so small that handing it over costs more than it does.
+        let width = INTEGER_VALUES.div_ceil(cols).max(rows.div_ceil(MAX_PARTS)).next_multiple_of(64);
+        let matrix = Matrix::new(w.dtype, w.bytes.as_ref(), rows, cols)
+            .expect("sizes were checked when the weight was taken over");
+        parts.extend(Columns::new(y, rows).chunks(width).enumerate().map(|(i, y)| (matrix, i * width, y)));
+    }
+    let run = |(w, start, mut y): (Matrix<'_>, usize, Columns<'_>)| {
+        ::kernels::matmul(path, &x, &w, start..start + y.n_cols(), &mut y).expect("sizes fit");
+    };
+    match threads {
+        Threads::All if parts.len() > 1 => parts.into_par_iter().for_each(run),
+        _ => parts.into_iter().for_each(run),
+    }
+    for ((w, bias), y) in ws.iter().zip(&mut ys) {
+        if let Some(bias) = bias {
+            y.chunks_exact_mut(w.rows())
+                .for_each(|y| y.iter_mut().zip(*bias).for_each(|(y, bias)| *y += bias));
+        }
+    }
+    ys
 }
 
 /// Gradient of the input: `grad` `[n, rows]` through `w` `[rows, cols]` → `[n, cols]`.

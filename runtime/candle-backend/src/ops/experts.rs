@@ -20,6 +20,7 @@ pub(crate) fn expert_mlp(
     expert_ids: &[u32],
     weights: &Tensor,
     experts: &Experts<Candle>,
+    integers: Option<::kernels::Path>,
 ) -> Result<Tensor> {
     let (n, cols) = x.dims2()?;
     let top_k = expert_ids.len() / n.max(1);
@@ -31,19 +32,24 @@ pub(crate) fn expert_mlp(
         .filter(|&e| !groups.rows(e).is_empty())
         .map(|e| {
             let x = rows::gather(&x, cols, &input_rows[groups.rows(e)]);
-            let gate = linear_of(&x, &experts.gate_proj[e])?;
-            let up = linear_of(&x, &experts.up_proj[e])?;
-            linear_of(&pointwise::swiglu(&gate, &up), &experts.down_proj[e])
+            let [gate, up] = [&experts.gate_proj[e], &experts.up_proj[e]];
+            let [gate, up] = match (gate.blocks(), up.blocks(), integers) {
+                (Some(gate), Some(up), Some(path)) => {
+                    linear::in_integers(&x, [(gate, None), (up, None)], path, Threads::All)
+                }
+                _ => [linear_of(&x, gate, integers)?, linear_of(&x, up, integers)?],
+            };
+            linear_of(&pointwise::swiglu(&gate, &up), &experts.down_proj[e], integers)
         })
         .collect::<Result<_>>()?;
     let out = kernel::combine(&outputs.concat(), &weights, cols, &groups);
     Tensor::from_vec(out, (n, cols), &Device::Cpu)
 }
 
-fn linear_of(x: &[f32], w: &Weight) -> Result<Vec<f32>> {
+fn linear_of(x: &[f32], w: &Weight, integers: Option<::kernels::Path>) -> Result<Vec<f32>> {
     Ok(match w {
         Weight::Dense(w) => linear::dense(x, &values(w)?, None, w.dims2()?.1, Threads::All),
-        Weight::Mapped(w) => linear::stored(x, w, None, Threads::All),
+        Weight::Mapped(w) => linear::stored(x, w, None, integers, Threads::All),
     })
 }
 

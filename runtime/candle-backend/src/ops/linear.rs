@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor};
 use tensor::RawTensor;
 
 use super::{output, slice, tensor_like, values};
@@ -18,9 +18,28 @@ pub(crate) fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Te
 }
 
 /// `x · wᵀ + bias` through a weight in its stored form, which has no gradient.
-pub(crate) fn linear_stored(x: &Tensor, w: &Arc<RawTensor>, bias: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn linear_stored(
+    x: &Tensor,
+    w: &Arc<RawTensor>,
+    bias: Option<&Tensor>,
+    integers: Option<::kernels::Path>,
+) -> Result<Tensor> {
     let bias = bias.map(|bias| values(bias).map(|bias| bias.to_vec())).transpose()?;
-    x.apply_op1(StoredLinear { w: Arc::clone(w), bias })
+    x.apply_op1(StoredLinear { w: Arc::clone(w), bias, integers })
+}
+
+/// [`linear_stored`] in integers with several block-quantised weights, for which `x` is rounded once.
+pub(crate) fn linears_in_integers<const N: usize>(
+    x: &Tensor,
+    ws: [(&RawTensor, Option<&Tensor>); N],
+    path: ::kernels::Path,
+) -> Result<[Tensor; N]> {
+    let biases: Vec<_> = ws.iter().map(|(_, bias)| bias.map(values).transpose()).collect::<Result<_>>()?;
+    let parts: [(&RawTensor, Option<&[f32]>); N] = std::array::from_fn(|i| (ws[i].0, biases[i].as_deref()));
+    let (n, ys) = (x.dims()[0], kernel::in_integers(&values(x)?, parts, path, Threads::All));
+    let tensor = |(y, (w, _)): (Vec<f32>, (&RawTensor, _))| Tensor::from_vec(y, (n, w.rows()), &Device::Cpu);
+    let ys: Vec<Tensor> = ys.into_iter().zip(ws).map(tensor).collect::<Result<_>>()?;
+    Ok(ys.try_into().expect("one output a weight"))
 }
 
 struct Linear;
@@ -100,6 +119,7 @@ impl CustomOp3 for Linear {
 struct StoredLinear {
     w: Arc<RawTensor>,
     bias: Option<Vec<f32>>,
+    integers: Option<::kernels::Path>,
 }
 
 impl CustomOp1 for StoredLinear {
@@ -108,7 +128,7 @@ impl CustomOp1 for StoredLinear {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = kernel::stored(slice(x, lx)?, &self.w, self.bias.as_deref(), Threads::All);
+        let y = kernel::stored(slice(x, lx)?, &self.w, self.bias.as_deref(), self.integers, Threads::All);
         output(y, (lx.dims()[0], self.w.rows()))
     }
 }
