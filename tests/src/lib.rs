@@ -9,4 +9,5 @@ mod invariants;
 mod mutations;
 mod parity;
 mod recorded;
+mod rounded;
 mod server;

@@ -4,14 +4,18 @@ use tensor::{Backend, Reference};
 
 use crate::{LanguageModel, Loaded, ModelFiles, Result, Traceable};
 
-/// Where a model runs. All devices compute in `f32`, on weights decoded exactly.
+/// Where a model runs. Devices compute in `f32`, on weights decoded exactly unless they say otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Device {
-    /// The processor. Weights are read where their file is mapped.
+    /// The processor. Weights are read where their file is mapped; block-quantised ones multiply activations
+    /// rounded to signed bytes.
     #[cfg(feature = "candle")]
     #[default]
     Cpu,
+    /// The processor, exactly: what a recorded case is compared with.
+    #[cfg(feature = "candle")]
+    CpuExact,
     /// The NVIDIA GPU of this number. Weights are copied to it.
     #[cfg(feature = "cuda")]
     Cuda(usize),
@@ -35,7 +39,9 @@ pub fn load(files: &ModelFiles, device: Device) -> Result<Box<dyn LanguageModel>
 pub fn load_traceable(files: &ModelFiles, device: Device) -> Result<Box<dyn Traceable>> {
     match device {
         #[cfg(feature = "candle")]
-        Device::Cpu => load_on(candle_backend::Candle::cpu(), files),
+        Device::Cpu => load_on(candle_backend::Candle::cpu_in_integers()?, files),
+        #[cfg(feature = "candle")]
+        Device::CpuExact => load_on(candle_backend::Candle::cpu(), files),
         #[cfg(feature = "cuda")]
         Device::Cuda(ordinal) => load_on(candle_backend::Candle::cuda(ordinal)?, files),
         Device::Reference => load_on(Reference, files),

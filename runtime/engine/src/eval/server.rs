@@ -183,7 +183,7 @@ impl EvalServer {
         check_dtype(dtype)?;
         self.loaded = None; // two models need not fit in memory, and a failed load must not leave the last one
         let files = ModelFiles::open(path)?;
-        let model = load_traceable(&files, Device::Cpu)?;
+        let model = load_traceable(&files, Device::CpuExact)?;
         let config = model.config();
         let answer = json!({ "arch": config.architecture.model_type(), "params": config.n_parameters() });
         self.loaded = Some(LoadedFiles { files, model });
