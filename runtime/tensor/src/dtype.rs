@@ -1,11 +1,12 @@
-//! Storage types of parameters and their exact conversion to `f32`.
+//! Storage types of parameters, their exact conversion to `f32`, and the best conversion back.
 
 use std::fmt;
 
-use half::f16;
 use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 
 mod blocks;
+mod encode;
 
 /// How a parameter is stored. Variants are spelt as in GGUF.
 #[expect(non_camel_case_types, reason = "the field's spelling")]
@@ -121,6 +122,54 @@ impl DType {
                 }
             }
             quantized => blocks::dequantize(quantized, bytes, out),
+        }
+        Ok(())
+    }
+
+    /// Converts `values` to stored bytes that [`dequantize`](Self::dequantize) turns into values as near as
+    /// the type allows: of the scales that a block can have, those of least squared error.
+    ///
+    /// - `importance`: how much the squared error of each value counts, for blocks that share scales.
+    ///
+    /// What is too large for a type becomes its largest finite value. Zeros stay zeros.
+    ///
+    /// # Errors
+    /// If the values are no whole blocks or not what `out` takes, if a value is not finite, or if the
+    /// importance is negative, not finite, or not one number a value.
+    pub fn quantize(
+        self,
+        values: &[f32],
+        out: &mut [u8],
+        importance: Option<&[f32]>,
+    ) -> Result<(), &'static str> {
+        if self.n_bytes(&[values.len()]) != Some(out.len()) {
+            return Err("does not fill the rows asked for");
+        }
+        if !values.iter().all(|x| x.is_finite()) {
+            return Err("holds a value that is no finite number");
+        }
+        let is_weight = |x: &f32| x.is_finite() && *x >= 0.0;
+        if importance.is_some_and(|weights| weights.len() != values.len() || !weights.iter().all(is_weight)) {
+            return Err("has an importance that is not one positive number a value");
+        }
+        match self {
+            Self::F32 => {
+                for (b, x) in out.as_chunks_mut().0.iter_mut().zip(values) {
+                    *b = x.to_le_bytes();
+                }
+            }
+            Self::F16 => {
+                for (b, &x) in out.as_chunks_mut().0.iter_mut().zip(values) {
+                    *b = encode::nearest_f16(x).to_le_bytes();
+                }
+            }
+            Self::BF16 => {
+                for (b, &x) in out.as_chunks_mut().0.iter_mut().zip(values) {
+                    let most = bf16::MAX.to_f32();
+                    *b = bf16::from_f32(x.clamp(-most, most)).to_le_bytes();
+                }
+            }
+            quantized => encode::quantize(quantized, values, out, importance),
         }
         Ok(())
     }
