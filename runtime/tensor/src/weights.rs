@@ -1,10 +1,12 @@
 //! Where parameters come from, and the files that hold them.
 
 mod gguf;
+mod gguf_writer;
 mod index;
 mod safetensors;
 
 pub use gguf::{Gguf, GgufArray, GgufValue};
+pub use gguf_writer::{GgufEntry, GgufLayout, GgufTensor};
 pub use index::{NamedArray, TensorIndex, nearest};
 pub use safetensors::{Safetensors, write_safetensors};
 

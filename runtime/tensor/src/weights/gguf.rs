@@ -9,12 +9,13 @@ use std::ops::Range;
 use super::index::{TensorIndex, check_shape};
 use crate::{DType, Error, RawTensor, Result, SharedBytes};
 
-const MAGIC: &[u8; 4] = b"GGUF";
+pub(super) const MAGIC: &[u8; 4] = b"GGUF";
 /// ggml has no tensor of more.
-const MAX_DIMS: u32 = 4;
+pub(super) const MAX_DIMS: u32 = 4;
 /// As llama.cpp; longer keys and names are damage.
-const MAX_NAME_LEN: usize = 65_535;
-const DEFAULT_ALIGNMENT: u64 = 32;
+pub(super) const MAX_NAME_LEN: usize = 65_535;
+/// Of tensors, unless a file says otherwise; ours say nothing.
+pub(super) const ALIGNMENT: u64 = 32;
 const MAX_ALIGNMENT: u64 = 1 << 16;
 /// Least bytes of an entry: an empty name, and a type with a one-byte value; or dims, type and offset.
 const MIN_ENTRY_LEN: usize = 8 + 4 + 1;
@@ -46,14 +47,14 @@ pub enum GgufValue {
 /// An array of the metadata, decoded when asked for.
 #[derive(Debug, Clone)]
 pub struct GgufArray {
-    kind: Kind,
+    pub(super) kind: Kind,
     len: usize,
-    bytes: SharedBytes,
+    pub(super) bytes: SharedBytes,
 }
 
 /// Types of values, numbered as in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     U8,
     I8,
     U16,
@@ -357,7 +358,7 @@ fn parse_metadata(
 
 fn alignment(metadata: &BTreeMap<String, GgufValue>) -> Parsed<usize> {
     let stated = metadata.get("general.alignment").map(GgufValue::as_u64);
-    let found = stated.unwrap_or(Some(DEFAULT_ALIGNMENT));
+    let found = stated.unwrap_or(Some(ALIGNMENT));
     let valid = found.filter(|alignment| alignment.is_power_of_two() && *alignment <= MAX_ALIGNMENT);
     valid
         .map(|alignment| alignment as usize)
@@ -406,22 +407,29 @@ fn index_entry(index: &mut TensorIndex, entry: Entry, start: usize, bytes: &Shar
     index.insert_weight(RawTensor::new(name, dtype, shape, bytes).map_err(|error| error.to_string())?)
 }
 
-/// ggml's number of a type of weights.
+/// ggml's numbers of the types of weights.
+const TYPES: [(u32, DType); 11] = [
+    (0, DType::F32),
+    (1, DType::F16),
+    (2, DType::Q4_0),
+    (3, DType::Q4_1),
+    (6, DType::Q5_0),
+    (7, DType::Q5_1),
+    (8, DType::Q8_0),
+    (12, DType::Q4_K),
+    (13, DType::Q5_K),
+    (14, DType::Q6_K),
+    (30, DType::BF16),
+];
+
 fn dtype(kind: u32) -> Option<DType> {
-    Some(match kind {
-        0 => DType::F32,
-        1 => DType::F16,
-        2 => DType::Q4_0,
-        3 => DType::Q4_1,
-        6 => DType::Q5_0,
-        7 => DType::Q5_1,
-        8 => DType::Q8_0,
-        12 => DType::Q4_K,
-        13 => DType::Q5_K,
-        14 => DType::Q6_K,
-        30 => DType::BF16,
-        _ => return None,
-    })
+    TYPES.iter().find(|(number, _)| *number == kind).map(|(_, dtype)| *dtype)
+}
+
+/// ggml's number of `dtype`.
+pub(super) fn type_number(dtype: DType) -> u32 {
+    let found = TYPES.iter().find(|(_, other)| *other == dtype);
+    found.expect("every type of weights has a number").0
 }
 
 /// What ggml calls a type that this program cannot read.
