@@ -20,6 +20,8 @@ pub struct Checkpoint {
     parameters: BTreeMap<String, Vec<Piece>>,
     /// Tensors that some parameter was checked against.
     used: BTreeSet<String>,
+    /// Name and shape of every parameter that was checked, in the order in which a model takes them.
+    checked: Vec<(String, Vec<usize>)>,
 }
 
 /// Rows of a parameter inside a tensor of a file.
@@ -59,7 +61,7 @@ impl Checkpoint {
         for pieces in parameters.values_mut() {
             pieces.sort_by_key(|piece| piece.first_row);
         }
-        Ok(Self { config, index, parameters, used: BTreeSet::new() })
+        Ok(Self { config, index, parameters, used: BTreeSet::new(), checked: Vec::new() })
     }
 
     /// The tensors as the files name them.
@@ -83,11 +85,15 @@ impl Checkpoint {
         let probe = Probe {
             checkpoint: self,
             used: RefCell::default(),
+            checked: RefCell::default(),
             empty: Reference.weight(RawTensor::from_f32("", &[1], &[0.0]))?,
         };
         load(&probe)?;
-        let used = probe.used.into_inner();
+        let (used, checked) = (probe.used.into_inner(), probe.checked.into_inner());
         self.used.extend(used);
+        let mut known: BTreeSet<String> = self.checked.iter().map(|(name, _)| name.clone()).collect();
+        // A fused matrix is asked for once for each of its parts.
+        self.checked.extend(checked.into_iter().filter(|(name, _)| known.insert(name.clone())));
         Ok(())
     }
 
@@ -188,8 +194,13 @@ impl Checkpoint {
         Ok(shape)
     }
 
+    /// Name and shape of every parameter that was checked, in the order in which a model takes them.
+    pub(crate) fn checked(&self) -> &[(String, Vec<usize>)] {
+        &self.checked
+    }
+
     /// Rows `rows` of `name`, whose whole shape is `shape`, as a tensor.
-    fn raw(&self, name: &str, shape: &[usize], rows: Range<usize>) -> Result<RawTensor> {
+    pub(crate) fn raw(&self, name: &str, shape: &[usize], rows: Range<usize>) -> Result<RawTensor> {
         let mut parts = Vec::new();
         for (piece, wanted) in self.locate(name, shape, rows.clone())? {
             let raw = self.index.require(&piece.tensor)?;
@@ -283,6 +294,7 @@ impl<B: Backend> Weights<B> for Stored<'_, B> {
 struct Probe<'a> {
     checkpoint: &'a Checkpoint,
     used: RefCell<BTreeSet<String>>,
+    checked: RefCell<Vec<(String, Vec<usize>)>>,
     empty: ReferenceWeight,
 }
 
@@ -294,6 +306,7 @@ impl Weights<Reference> for Probe<'_> {
     fn get_rows(&self, name: &str, shape: &[usize], rows: Range<usize>) -> Result<ReferenceWeight> {
         let located = self.checkpoint.locate(name, shape, rows)?;
         self.used.borrow_mut().extend(located.into_iter().map(|(piece, _)| piece.tensor.clone()));
+        self.checked.borrow_mut().push((name.to_owned(), shape.to_vec()));
         Ok(self.empty.clone())
     }
 

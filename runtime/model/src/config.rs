@@ -2,6 +2,7 @@
 
 mod error;
 mod gguf;
+mod gguf_write;
 mod json;
 mod limits;
 mod parameters;

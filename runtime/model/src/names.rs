@@ -5,7 +5,11 @@
 //! apart), transformers' own text files with stacked experts, Paddle files (prefix `ernie.`, fused
 //! projections, `[in, out]`), and GGUF.
 
+mod gguf;
+
 use std::ops::Range;
+
+pub(crate) use gguf::places;
 
 use crate::config::Config;
 
@@ -76,7 +80,7 @@ pub(crate) fn decode_share(name: &str, config: &Config) -> f64 {
 
 /// The parameters that the tensor `name` of `shape` holds.
 pub(crate) fn parts(name: &str, shape: &[usize], layout: Layout, config: &Config) -> Vec<Part> {
-    let name = match gguf(name) {
+    let name = match gguf::canonical(name) {
         Some(name) => name,
         None => prefixes(name),
     };
@@ -118,47 +122,6 @@ fn prefixes(name: &str) -> String {
     name.replace("_linear.fc1.", "_linear.0.")
         .replace("_linear.fc2.", "_linear.2.")
         .replace("_linear.ln.", "_linear.3.")
-}
-
-/// The canonical name behind one of GGUF; stacked experts become `experts.{gate,up,down}_proj.weight`.
-fn gguf(name: &str) -> Option<String> {
-    let whole = match name {
-        "token_embd.weight" => "model.embed_tokens.weight",
-        "output_norm.weight" => "model.norm.weight",
-        "output.weight" => "lm_head.weight",
-        "output.bias" => "lm_head.bias",
-        _ => {
-            let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
-            if rest == "exp_probs_b" {
-                return Some(format!("model.layers.{layer}.mlp.moe_statics.e_score_correction_bias"));
-            }
-            let (tensor, kind) = rest.rsplit_once('.')?;
-            let renamed = match tensor {
-                "attn_norm" => "input_layernorm",
-                "ffn_norm" => "post_attention_layernorm",
-                "attn_q" => "self_attn.q_proj",
-                "attn_k" => "self_attn.k_proj",
-                "attn_v" => "self_attn.v_proj",
-                "attn_output" => "self_attn.o_proj",
-                "ffn_gate" => "mlp.gate_proj",
-                "ffn_up" => "mlp.up_proj",
-                "ffn_down" => "mlp.down_proj",
-                "ffn_gate_inp" => "mlp.gate",
-                "ffn_gate_shexp" => "mlp.shared_experts.gate_proj",
-                "ffn_up_shexp" => "mlp.shared_experts.up_proj",
-                "ffn_down_shexp" => "mlp.shared_experts.down_proj",
-                "ffn_gate_exps" => "mlp.experts.gate_proj",
-                "ffn_up_exps" => "mlp.experts.up_proj",
-                "ffn_down_exps" => "mlp.experts.down_proj",
-                "exp_probs_b" => {
-                    return Some(format!("model.layers.{layer}.mlp.moe_statics.e_score_correction_bias"));
-                }
-                _ => return None,
-            };
-            return Some(format!("model.layers.{layer}.{renamed}.{kind}"));
-        }
-    };
-    Some(whole.to_owned())
 }
 
 fn is_transposed(name: &str, shape: &[usize], layout: Layout, config: &Config) -> bool {

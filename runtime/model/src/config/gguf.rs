@@ -4,10 +4,12 @@
 
 use std::ops::RangeInclusive;
 
-use tensor::weights::{Gguf, GgufValue};
+use tensor::weights::{Gguf, GgufArray, GgufValue};
 
+use super::gguf_write::NORM_MIN;
 use super::{
-    Architecture, BankConfig, Config, ConfigError, MoeConfig, RopeKind, SpecialTokens, TextConfig, limits,
+    Architecture, BankConfig, Config, ConfigError, MoeConfig, RopeKind, SpecialTokens, TextConfig,
+    VisionConfig, limits,
 };
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -64,7 +66,8 @@ fn brief(value: &GgufValue) -> String {
 }
 
 impl Config {
-    /// Reads the metadata of a text model: architecture `ernie4_5`, `ernie4_5-moe` or `llama`.
+    /// Reads the metadata of a model: architecture `ernie4_5`, `ernie4_5-moe`, `llama`, or `ernie4_5-vl-moe`
+    /// as `docs/gguf.md` describes it.
     ///
     /// # Errors
     /// The first key that is missing, makes no sense, or asks for something unsupported.
@@ -74,8 +77,9 @@ impl Config {
         let architecture = match name {
             "ernie4_5" | "llama" => Architecture::Dense,
             "ernie4_5-moe" => Architecture::Moe,
+            "ernie4_5-vl-moe" => Architecture::VisionLanguage,
             other => {
-                let known = "supported are ernie4_5, ernie4_5-moe and llama";
+                let known = "supported are ernie4_5, ernie4_5-moe, ernie4_5-vl-moe and llama";
                 return Err(ConfigError::Unsupported(format!("the GGUF architecture is `{other}`; {known}")));
             }
         };
@@ -84,10 +88,13 @@ impl Config {
         let config = Self {
             architecture,
             text: read_text(&keys, architecture)?,
-            vision: None,
-            tokens: read_tokens(gguf),
+            vision: (architecture == Architecture::VisionLanguage).then(|| read_vision(&keys)).transpose()?,
+            tokens: read_tokens(&keys)?,
         };
         config.text.check()?;
+        if let Some(vision) = &config.vision {
+            vision.check()?;
+        }
         Ok(config)
     }
 }
@@ -123,7 +130,12 @@ fn read_text(keys: &Keys<'_>, architecture: Architecture) -> Result<TextConfig> 
     }
     let default_theta = if keys.architecture == "llama" { 10_000.0 } else { 500_000.0 };
     let eps = keys.positive("attention.layer_norm_rms_epsilon")?;
-    let moe = || read_moe(keys, n_layers);
+    let wants_moe = match architecture {
+        Architecture::Dense => false,
+        Architecture::Moe => true,
+        Architecture::VisionLanguage => keys.count("expert_count", limits::EXPERTS)?.is_some(),
+    };
+    let moe = || read_moe(keys, n_layers, architecture);
     Ok(TextConfig {
         hidden_size,
         intermediate_size: keys.required("feed_forward_length", limits::WIDTH)?,
@@ -134,48 +146,99 @@ fn read_text(keys: &Keys<'_>, architecture: Architecture) -> Result<TextConfig> 
         head_dim,
         rope_theta: keys.positive("rope.freq_base")?.unwrap_or(default_theta),
         // Converters permute the rows of llama's q and k, so that these rotate in neighbouring pairs too.
-        rope: RopeKind::Interleaved1d,
+        rope: read_rope(keys, head_dim)?,
         rms_norm_eps: eps.unwrap_or(1e-5) as f32,
         use_bias: keys.has("blk.0.attn_q.bias"),
         tie_word_embeddings: !keys.has("output.weight"),
         lm_head_bias: keys.has("output.weight") && keys.has("output.bias"),
         max_position_embeddings: keys.count("context_length", limits::POSITIONS)?.unwrap_or(131_072),
-        moe: (architecture == Architecture::Moe).then(moe).transpose()?,
+        moe: wants_moe.then(moe).transpose()?,
         gpas: false,
     })
 }
 
-fn read_moe(keys: &Keys<'_>, n_layers: usize) -> Result<MoeConfig> {
+/// Sections of height, width and time, where a model has them.
+fn read_rope(keys: &Keys<'_>, head_dim: usize) -> Result<RopeKind> {
+    let key = format!("{}.rope.dimension_sections", keys.architecture);
+    let Some(value) = keys.gguf.value(&key) else { return Ok(RopeKind::Interleaved1d) };
+    // Anything but whole numbers that add up is refused; a float holds those of a head exactly.
+    let sections = value.as_array().filter(|array| array.len() == 4).and_then(GgufArray::numbers);
+    match sections.as_deref() {
+        Some(&[h, w, t, 0.0])
+            if h == w && h >= 0.0 && t >= 0.0 && h.fract() == 0.0 && 2.0 * h + t == (head_dim / 2) as f64 =>
+        {
+            Ok(RopeKind::InterleavedHwt { hw: 2 * h as usize })
+        }
+        _ => {
+            let expected = format!("as many for height as for width, with time {} together", head_dim / 2);
+            Err(ConfigError::value(&key, brief(value), expected))
+        }
+    }
+}
+
+fn read_moe(keys: &Keys<'_>, n_layers: usize, architecture: Architecture) -> Result<MoeConfig> {
     // No key says where routed layers end, so the tensors say which these are.
     let layers: Vec<bool> =
         (0..n_layers).map(|l| keys.has(&format!("blk.{l}.ffn_gate_inp.weight"))).collect();
     let first = layers.iter().position(|&routed| routed);
     let first = first.ok_or_else(|| ConfigError::Missing("blk.*.ffn_gate_inp.weight".to_owned()))?;
-    let experts = format!("blk.{first}.ffn_gate_exps.weight");
+    let bank = |of: &str| {
+        let experts = format!("blk.{first}.ffn_gate_exps{of}.weight");
+        Ok(BankConfig {
+            n_experts: keys.dim(&experts, 0, limits::EXPERTS)?,
+            intermediate_size: keys.dim(&experts, 1, limits::WIDTH)?,
+        })
+    };
     let shared = format!("blk.{first}.ffn_gate_shexp.weight");
     let has_shared = keys.has(&shared);
     let n_shared = keys.count("expert_shared_count", limits::SHARED_EXPERTS)?.unwrap_or(0);
     Ok(MoeConfig {
         layers,
-        text: BankConfig {
-            n_experts: keys.dim(&experts, 0, limits::EXPERTS)?,
-            intermediate_size: keys.dim(&experts, 1, limits::WIDTH)?,
-        },
-        vision: None,
+        text: bank("")?,
+        vision: (architecture == Architecture::VisionLanguage).then(|| bank("_vis")).transpose()?,
         top_k: keys.required("expert_used_count", limits::EXPERTS)?,
         n_shared_experts: if has_shared { n_shared.max(1) } else { 0 },
         shared_intermediate_size: if has_shared { keys.dim(&shared, 0, limits::WIDTH)? } else { 0 },
         use_correction_bias: keys.has(&format!("blk.{first}.exp_probs_b.bias"))
             || keys.has(&format!("blk.{first}.exp_probs_b")),
-        norm_min: 1e-12,
+        norm_min: keys.positive("expert_weights_norm_min")?.map_or(NORM_MIN, |least| least as f32),
     })
 }
 
-fn read_tokens(gguf: &Gguf) -> SpecialTokens {
-    let id = |key: &str| gguf.value(key).and_then(GgufValue::as_u64).and_then(|id| u32::try_from(id).ok());
-    let mut eos: Vec<u32> =
-        ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"].into_iter().filter_map(id).collect();
+fn read_vision(keys: &Keys<'_>) -> Result<VisionConfig> {
+    let norm_eps = keys.positive("vision.attention.layer_norm_epsilon")?;
+    Ok(VisionConfig {
+        depth: keys.required("vision.block_count", limits::LAYERS)?,
+        hidden_size: keys.required("vision.embedding_length", limits::WIDTH)?,
+        intermediate_size: keys.required("vision.feed_forward_length", limits::WIDTH)?,
+        n_heads: keys.required("vision.attention.head_count", limits::HEADS)?,
+        patch_size: keys.required("vision.patch_size", limits::PATCH)?,
+        in_channels: keys.count("vision.channel_count", limits::CHANNELS)?.unwrap_or(3),
+        spatial_merge_size: keys.required("vision.spatial_merge_size", limits::MERGE)?,
+        temporal_merge_size: keys.required("vision.temporal_merge_size", limits::MERGE)?,
+        norm_eps: norm_eps.unwrap_or(1e-6) as f32,
+        rope_theta: keys.positive("vision.rope.freq_base")?.unwrap_or(10_000.0),
+    })
+}
+
+fn read_tokens(keys: &Keys<'_>) -> Result<SpecialTokens> {
+    let id =
+        |key: &str| keys.gguf.value(key).and_then(GgufValue::as_u64).and_then(|id| u32::try_from(id).ok());
+    let eos =
+        ["eos", "eot", "eom"].into_iter().filter_map(|name| id(&format!("tokenizer.ggml.{name}_token_id")));
+    let mut eos: Vec<u32> = eos.collect();
     eos.dedup();
     let default = SpecialTokens::default();
-    SpecialTokens { eos: if eos.is_empty() { default.eos } else { eos }, ..default }
+    let marker = |key: &str| -> Result<Option<u32>> {
+        Ok(keys.count(&format!("vision.token.{key}"), 0..=u32::MAX as usize)?.map(|id| id as u32))
+    };
+    Ok(SpecialTokens {
+        image_placeholder: marker("image_placeholder")?.unwrap_or(default.image_placeholder),
+        video_placeholder: marker("video_placeholder")?,
+        image_start: marker("image_start")?.unwrap_or(default.image_start),
+        image_end: marker("image_end")?.unwrap_or(default.image_end),
+        video_start: marker("video_start")?.unwrap_or(default.video_start),
+        video_end: marker("video_end")?.unwrap_or(default.video_end),
+        eos: if eos.is_empty() { default.eos } else { eos },
+    })
 }

@@ -181,6 +181,12 @@ impl GgufLayout {
         Ok(())
     }
 
+    /// Whether a value of this key was added.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.keys.contains(key)
+    }
+
     /// Adds a tensor behind those added before.
     ///
     /// # Errors
