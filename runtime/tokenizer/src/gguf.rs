@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Result, inconsistent, unsupported};
 use crate::sp_bpe::{Flags, Piece, PieceKind, SpBpe};
-use crate::vocabulary::{Kind, is_tag};
+use crate::vocabulary::{Kind, MAX_ID, is_tag};
 use crate::{Encoder, json, sentencepiece, vocabulary::Vocabulary};
 
 /// The `tokenizer.ggml.*` entries of a GGUF file.
@@ -25,7 +25,12 @@ pub struct GgufVocab {
     pub merges: Vec<String>,
     /// Whether text gets a space in front; ERNIE's files lack the entry and mean no.
     pub add_space_prefix: bool,
+    /// Control tokens that belong to the text of an answer, such as `<think>`; only files of our own say so.
+    pub shown: Vec<u32>,
 }
+
+/// As converters give to tokens that are no pieces of the model.
+pub(crate) const ADDED_SCORE: f32 = -1000.0;
 
 pub(crate) fn load(vocab: GgufVocab) -> Result<(Vocabulary, Encoder)> {
     for (name, n) in [("scores", vocab.scores.len()), ("token types", vocab.token_types.len())] {
@@ -41,6 +46,29 @@ pub(crate) fn load(vocab: GgufVocab) -> Result<(Vocabulary, Encoder)> {
 }
 
 impl GgufVocab {
+    pub(crate) fn push(&mut self, text: String, score: f32, kind: PieceKind) {
+        self.tokens.push(text);
+        self.scores.push(score);
+        self.token_types.push(kind.number());
+    }
+
+    /// Puts a token at `id`. Ids between that have none become unused padding; a token that is there already
+    /// keeps its score.
+    pub(crate) fn set(&mut self, id: u32, text: &str, score: f32, kind: PieceKind) -> Result<()> {
+        if id >= MAX_ID {
+            return Err(inconsistent(format!("the id {id} of {text:?} is too high")));
+        }
+        let id = id as usize;
+        for padding in self.tokens.len()..=id {
+            self.push(format!("[PAD{padding}]"), ADDED_SCORE, PieceKind::Unused);
+        }
+        if self.tokens[id] != text {
+            (self.tokens[id], self.scores[id]) = (text.to_owned(), score);
+        }
+        self.token_types[id] = kind.number();
+        Ok(())
+    }
+
     fn kind(&self, id: usize) -> Result<PieceKind> {
         match self.token_types.get(id) {
             None => Ok(PieceKind::Normal),
@@ -65,7 +93,10 @@ fn llama(vocab: GgufVocab) -> Result<(Vocabulary, Encoder)> {
         escape_whitespaces: true,
         byte_fallback: pieces.iter().any(|piece| piece.kind == PieceKind::Byte),
     };
-    let vocabulary = sentencepiece::vocabulary(&pieces, flags)?;
+    let mut vocabulary = sentencepiece::vocabulary(&pieces, flags)?;
+    for &id in &vocab.shown {
+        vocabulary.show(id);
+    }
     let bpe = SpBpe::new(&pieces, &[], &vocabulary, flags)?;
     Ok((vocabulary, Encoder::SentencePiece(bpe)))
 }

@@ -3,6 +3,8 @@
 //! The crate only ever sees ordinary text: control tokens are taken out of its vocabulary before it is
 //! built, so that no text can produce one, and are found and spelt by us.
 
+mod gguf;
+
 use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};

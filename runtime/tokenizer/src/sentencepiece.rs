@@ -2,6 +2,8 @@
 //!
 //! Source: google/sentencepiece: src/sentencepiece_model.proto.
 
+mod gguf;
+
 use crate::added::AddedToken;
 use crate::error::{Result, damaged, inconsistent, unsupported};
 use crate::protobuf::Message;

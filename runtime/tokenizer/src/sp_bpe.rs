@@ -22,6 +22,17 @@ pub(crate) enum PieceKind {
 }
 
 impl PieceKind {
+    pub(crate) fn number(self) -> i32 {
+        match self {
+            Self::Normal => 1,
+            Self::Unknown => 2,
+            Self::Control => 3,
+            Self::UserDefined => 4,
+            Self::Unused => 5,
+            Self::Byte => 6,
+        }
+    }
+
     pub(crate) fn from_number(number: u64) -> Result<Self> {
         Ok(match number {
             1 => Self::Normal,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::error::{Result, inconsistent};
 
 /// More ids than any vocabulary has; a damaged file must not make us allocate for them.
-const MAX_ID: u32 = 1 << 20;
+pub(crate) const MAX_ID: u32 = 1 << 20;
 
 /// What an id stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,13 @@ impl Vocabulary {
             self.byte_ids.entry(byte).or_insert(id);
         }
         Ok(())
+    }
+
+    /// Says that a control token belongs to the text of an answer; other ids stay as they are.
+    pub(crate) fn show(&mut self, id: u32) {
+        if let Some(Some((_, Kind::Control { special }))) = self.entries.get_mut(id as usize) {
+            *special = false;
+        }
     }
 
     fn byte_of(&self, text: &str, kind: Kind) -> Option<u8> {
