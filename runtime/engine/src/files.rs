@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use model::{Checkpoint, Config, Decoder};
 use serde_json::Value;
 use tensor::SharedBytes;
-use tensor::weights::{Gguf, Safetensors, TensorIndex};
+use tensor::weights::{Gguf, GgufValue, Safetensors, TensorIndex};
 use tokenizer::{AddedToken, Tokenizer};
 use vision::{Preprocessor, Resampler, Tower};
 
@@ -20,6 +20,16 @@ pub use generation_defaults::GenerationDefaults;
 use crate::{Error, Result, tower_config};
 
 const SHARD_INDEX: &str = "model.safetensors.index.json";
+pub(crate) const GENERATION_CONFIG: &str = "generation_config.json";
+/// The one to look into first comes first.
+pub(crate) const PREPROCESSOR_CONFIGS: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
+
+/// Where GGUF files keep what else is a file of its own.
+pub(crate) const TOKENIZER_JSON_KEY: &str = "tokenizer.huggingface.json";
+pub(crate) const GENERATION_KEY: &str = "ocelli.generation_config";
+pub(crate) const PREPROCESSOR_KEY: &str = "ocelli.preprocessor_config";
+/// Control tokens that belong to the text of an answer.
+pub(crate) const SHOWN_TOKENS_KEY: &str = "ocelli.shown_token_ids";
 
 /// The files of one model by name: from a folder, a GGUF file, a download, or inside the program.
 #[derive(Debug, Clone)]
@@ -87,12 +97,19 @@ impl ModelFiles {
         if let Some(json) = self.files.get("tokenizer.json") {
             return Tokenizer::from_json(json.as_ref()).map_err(|error| in_file("tokenizer.json", error));
         }
-        if let Some(model) = self.files.get("tokenizer.model") {
-            let tokenizer = Tokenizer::from_sentencepiece(model.as_ref(), &self.added_tokens()?);
+        if let Some((model, added)) = self.sentencepiece()? {
+            let tokenizer = Tokenizer::from_sentencepiece(model, &added);
             return tokenizer.map_err(|error| in_file("tokenizer.model", error));
         }
         match self.gguf()? {
-            Some((name, gguf)) => gguf_vocab::read(&gguf).map_err(|error| in_file(name, error)),
+            Some((name, gguf)) => {
+                let json = gguf.value(TOKENIZER_JSON_KEY).and_then(GgufValue::as_str);
+                let tokenizer = match json {
+                    Some(json) => Tokenizer::from_json(json.as_bytes()).map_err(Error::from),
+                    None => gguf_vocab::read(&gguf),
+                };
+                tokenizer.map_err(|error| in_file(name, error))
+            }
             None if !self.files.contains_key("config.json") => {
                 Err(self.lacks("config.json and no GGUF file"))
             }
@@ -124,9 +141,7 @@ impl ModelFiles {
                 };
             return Ok(Some(template));
         }
-        let gguf = self.gguf()?;
-        let template = gguf.as_ref().and_then(|(_, gguf)| gguf.value("tokenizer.chat_template")?.as_str());
-        Ok(template.map(str::to_owned))
+        Ok(self.gguf_text("tokenizer.chat_template")?.map(|(_, template)| template))
     }
 
     /// How pictures become patches: as the model's file says, else as ERNIE 4.5 VL does.
@@ -134,12 +149,15 @@ impl ModelFiles {
     /// # Errors
     /// If that file is damaged or asks for something unsupported.
     pub fn preprocessor(&self) -> Result<Preprocessor> {
-        for name in ["preprocessor_config.json", "processor_config.json"] {
+        for name in PREPROCESSOR_CONFIGS {
             if let Some(json) = self.text(name)? {
                 return Preprocessor::from_json(json).map_err(|error| in_file(name, error));
             }
         }
-        Ok(Preprocessor::default())
+        let Some((name, json)) = self.gguf_text(PREPROCESSOR_KEY)? else {
+            return Ok(Preprocessor::default());
+        };
+        Preprocessor::from_json(&json).map_err(|error| in_file(name, error))
     }
 
     /// How the model's authors sample from it.
@@ -147,9 +165,13 @@ impl ModelFiles {
     /// # Errors
     /// If `generation_config.json` is damaged.
     pub fn generation_defaults(&self) -> Result<GenerationDefaults> {
-        const NAME: &str = "generation_config.json";
-        let Some(json) = self.files.get(NAME) else { return Ok(GenerationDefaults::default()) };
-        serde_json::from_slice(json.as_ref()).map_err(|error| damaged(NAME, error))
+        if let Some(json) = self.files.get(GENERATION_CONFIG) {
+            return serde_json::from_slice(json.as_ref()).map_err(|error| damaged(GENERATION_CONFIG, error));
+        }
+        let Some((name, json)) = self.gguf_text(GENERATION_KEY)? else {
+            return Ok(GenerationDefaults::default());
+        };
+        serde_json::from_str(&json).map_err(|error| damaged(name, format!("{GENERATION_KEY}: {error}")))
     }
 
     fn config_json(&self) -> Result<Config> {
@@ -187,10 +209,22 @@ impl ModelFiles {
     }
 
     /// The GGUF file, if that is what the model consists of.
-    fn gguf(&self) -> Result<Option<(&str, Gguf)>> {
+    pub(crate) fn gguf(&self) -> Result<Option<(&str, Gguf)>> {
         let Some(name) = self.only("gguf")? else { return Ok(None) };
         let gguf = Gguf::parse(self.files[name].clone()).map_err(|error| in_file(name, error))?;
         Ok(Some((name, gguf)))
+    }
+
+    /// A text of the GGUF file's metadata, and the name of the file.
+    fn gguf_text(&self, key: &str) -> Result<Option<(&str, String)>> {
+        let Some((name, gguf)) = self.gguf()? else { return Ok(None) };
+        Ok(gguf.value(key).and_then(GgufValue::as_str).map(|text| (name, text.to_owned())))
+    }
+
+    /// A SentencePiece model and the tokens added to it.
+    pub(crate) fn sentencepiece(&self) -> Result<Option<(&[u8], Vec<AddedToken>)>> {
+        let Some(model) = self.files.get("tokenizer.model") else { return Ok(None) };
+        Ok(Some((model.as_ref(), self.added_tokens()?)))
     }
 
     /// The one file that ends in `.extension`.
@@ -222,12 +256,12 @@ impl ModelFiles {
         Ok(added)
     }
 
-    fn text(&self, name: &str) -> Result<Option<&str>> {
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>> {
         let Some(bytes) = self.files.get(name) else { return Ok(None) };
         std::str::from_utf8(bytes.as_ref()).map(Some).map_err(|error| damaged(name, error))
     }
 
-    fn json(&self, name: &str) -> Result<Option<Value>> {
+    pub(crate) fn json(&self, name: &str) -> Result<Option<Value>> {
         let Some(bytes) = self.files.get(name) else { return Ok(None) };
         serde_json::from_slice(bytes.as_ref()).map(Some).map_err(|error| damaged(name, error))
     }

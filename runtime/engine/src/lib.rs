@@ -16,6 +16,7 @@ mod layout;
 mod load;
 mod loaded;
 mod prompt;
+pub mod quantize;
 pub mod sampler;
 #[doc(hidden)]
 pub mod scripted;

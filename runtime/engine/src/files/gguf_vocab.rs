@@ -3,6 +3,7 @@
 use tensor::weights::{Gguf, GgufArray, GgufValue};
 use tokenizer::{GgufVocab, Tokenizer};
 
+use super::SHOWN_TOKENS_KEY;
 use crate::{Error, Result};
 
 pub(super) fn read(gguf: &Gguf) -> Result<Tokenizer> {
@@ -23,6 +24,8 @@ pub(super) fn read(gguf: &Gguf) -> Result<Tokenizer> {
     let architecture = gguf.value("general.architecture").and_then(GgufValue::as_str).unwrap_or_default();
     // llama.cpp's default is yes, but converters leave the entry out of ERNIE's files, which mean no.
     let default_prefix = !architecture.starts_with("ernie4_5");
+    let shown =
+        gguf.value(SHOWN_TOKENS_KEY).and_then(|value| value.as_array()?.numbers()).unwrap_or_default();
     Ok(Tokenizer::from_gguf(GgufVocab {
         model: text("model").ok_or_else(|| bad("model"))?,
         pre: text("pre"),
@@ -31,5 +34,6 @@ pub(super) fn read(gguf: &Gguf) -> Result<Tokenizer> {
         token_types: numbers("token_type")?.into_iter().map(|kind| kind as i32).collect(),
         merges: strings("merges")?.unwrap_or_default(),
         add_space_prefix: value("add_space_prefix").and_then(GgufValue::as_bool).unwrap_or(default_prefix),
+        shown: shown.into_iter().map(|id| id as u32).collect(),
     })?)
 }

@@ -1,0 +1,183 @@
+//! Models of every kind become GGUF files that hold the same model.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use engine::quantize::{Loss, Preset, Quantization};
+use engine::{Device, ModelFiles, ModelInput, load};
+use tensor::SharedBytes;
+
+fn recorded(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/recorded").join(path)
+}
+
+fn preset(name: &str) -> Preset {
+    Preset::named(name).unwrap()
+}
+
+/// The whole file.
+fn write(plan: &Quantization) -> Vec<u8> {
+    let mut file = plan.layout().header();
+    for i in 0..plan.tensors().len() {
+        file.resize(plan.layout().range(i).start as usize, 0);
+        for chunk in plan.chunks(i) {
+            let bytes = plan.encode(i, &chunk).unwrap();
+            assert_eq!(bytes.len(), plan.chunk_bytes(i, &chunk));
+            file.extend(bytes);
+        }
+        assert_eq!(file.len() as u64, plan.layout().range(i).end);
+    }
+    file.resize(plan.layout().file_len() as usize, 0);
+    file
+}
+
+fn as_gguf(files: &ModelFiles, preset: &Preset) -> ModelFiles {
+    let plan = Quantization::plan(files, preset).unwrap();
+    ModelFiles::from_bytes("test", vec![("model.gguf".to_owned(), SharedBytes::new(write(&plan)))])
+}
+
+/// All scores of the token after some text.
+fn logits(files: &ModelFiles) -> Vec<(u32, f32)> {
+    let mut model = load(files, Device::Reference).unwrap();
+    let input = ModelInput { token_ids: vec![5, 9, 80, 17, 3, 60], ..ModelInput::default() };
+    let mut progress = |_, _| ControlFlow::Continue(());
+    let candidates = pollster::block_on(model.prefill(&input, 4, usize::MAX, &mut progress)).unwrap();
+    candidates.into_iter().map(|candidate| (candidate.id, candidate.logit)).collect()
+}
+
+/// One case of each family and layout of files.
+const CASES: [&str; 14] = [
+    "dense",
+    "dense_bias",
+    "dense_bias_paddle",
+    "dense_sharded",
+    "moe",
+    "moe_interval",
+    "moe_paddle",
+    "moe_stacked",
+    "vl_image",
+    "vl_converted",
+    "vl_converted_experts",
+    "vl_untied",
+    "gguf_llama",
+    "gguf_moe_mixed",
+];
+
+#[test]
+fn a_model_written_as_f32_is_the_same_model() {
+    for case in CASES {
+        let files = ModelFiles::open(&recorded(case)).unwrap();
+        let written = as_gguf(&files, &preset("f32"));
+        let (before, after) = (files.checkpoint().unwrap(), written.checkpoint().unwrap());
+        assert_eq!(after.config, before.config, "{case}");
+        assert_eq!(after.ignored().count(), 0, "{case}");
+        assert_eq!(logits(&written), logits(&files), "{case}");
+    }
+}
+
+#[test]
+fn every_preset_gives_a_file_that_loads() {
+    for case in ["dense", "moe", "vl_image"] {
+        let files = ModelFiles::open(&recorded(case)).unwrap();
+        let best = logits(&files)[0].1;
+        for preset in Preset::ALL {
+            let found = logits(&as_gguf(&files, &preset));
+            assert!((found[0].1 - best).abs() < 0.2 * best.abs().max(1.0), "{case} {}", preset.name);
+        }
+    }
+}
+
+#[test]
+fn blocks_of_the_same_type_are_taken_as_they_are() {
+    let files = ModelFiles::open(&recorded("gguf_q8_0")).unwrap();
+    let plan = Quantization::plan(&files, &preset("q8_0")).unwrap();
+    let same = plan.tensors().iter().enumerate().filter(|(_, tensor)| tensor.stored == tensor.dtype);
+    let mut n = 0;
+    for (i, tensor) in same {
+        let mut loss = Loss::default();
+        for chunk in plan.chunks(i) {
+            loss.add(plan.loss(i, &chunk, &plan.encode(i, &chunk).unwrap()).unwrap());
+        }
+        assert_eq!(loss.relative_rms(), 0.0, "{}", tensor.name());
+        n += 1;
+    }
+    assert!(n > 10, "{n}");
+}
+
+/// A model with a vocabulary of one kind, as a GGUF file, and the notes on it.
+fn with_vocabulary(names: &[&str]) -> (ModelFiles, ModelFiles, Vec<String>) {
+    let read = |path: String| SharedBytes::new(std::fs::read(recorded(&path)).unwrap());
+    let mut files: Vec<(String, SharedBytes)> = ["config.json", "model.safetensors"]
+        .map(|name| (name.to_owned(), read(format!("dense/{name}"))))
+        .into();
+    files.extend(names.iter().map(|path| {
+        let name = path.rsplit('/').next().unwrap();
+        (name.to_owned(), read((*path).to_owned()))
+    }));
+    let files = ModelFiles::from_bytes("test", files);
+    let plan = Quantization::plan(&files, &preset("f16")).unwrap();
+    (as_gguf(&files, &preset("f16")), files, plan.notes().to_vec())
+}
+
+#[test]
+fn vocabularies_of_every_kind_are_kept() {
+    for (names, is_native) in [
+        (&["tokenizer/tokenizer.json"][..], true),
+        (
+            &["tokenizer/tokenizer.model", "tokenizer/added_tokens.json", "tokenizer/tokenizer_config.json"],
+            true,
+        ),
+        (&["tokenizer_bytes/tokenizer.json"], false),
+    ] {
+        let (written, files, notes) = with_vocabulary(names);
+        assert_eq!(notes.is_empty(), is_native, "{names:?}: {notes:?}");
+        let (before, after) = (files.tokenizer().unwrap(), written.tokenizer().unwrap());
+        let text = " Hello,  <|im_end|> <think>wörld</think> 2026!\n\n";
+        assert_eq!(after.encode(text), before.encode(text), "{names:?}");
+        let ids = before.encode_prompt(text);
+        assert_eq!(after.encode_prompt(text), ids, "{names:?}");
+        for skip_special in [false, true] {
+            assert_eq!(after.decode(&ids, skip_special), before.decode(&ids, skip_special), "{names:?}");
+        }
+        assert_eq!(after.control_tokens(), before.control_tokens(), "{names:?}");
+    }
+    let (_, _, notes) = with_vocabulary(&[]);
+    assert_eq!(notes, ["the model has no vocabulary, and so its file will have none"]);
+}
+
+#[test]
+fn one_file_holds_what_a_folder_held() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/model");
+    let files = ModelFiles::open(&folder).unwrap();
+    let plan = Quantization::plan(&files, &preset("q4_k_m")).unwrap();
+    assert_eq!(plan.notes(), [""; 0]);
+    let header = SharedBytes::new({
+        // The tensors are not looked at.
+        let mut file = plan.layout().header();
+        file.resize(plan.layout().file_len() as usize, 0);
+        file
+    });
+    let written = ModelFiles::from_bytes("test", vec![("model.gguf".to_owned(), header)]);
+    assert_eq!(written.checkpoint().unwrap().config, files.checkpoint().unwrap().config);
+    assert_eq!(written.preprocessor().unwrap(), files.preprocessor().unwrap());
+    assert_eq!(written.chat_template().unwrap(), files.chat_template().unwrap());
+    assert_eq!(written.generation_defaults().unwrap(), files.generation_defaults().unwrap());
+    let text = "A large red balloon on grass, near 3 trees.";
+    assert_eq!(written.tokenizer().unwrap().encode(text), files.tokenizer().unwrap().encode(text));
+}
+
+#[test]
+fn values_that_are_no_numbers_are_refused_by_name() {
+    let path = |name: &str| recorded("dense").join(name);
+    let mut weights = std::fs::read(path("model.safetensors")).unwrap();
+    let n = weights.len();
+    weights[n - 64..].fill(0xFF); // NaN in every float type
+    let files = vec![
+        ("config.json".to_owned(), SharedBytes::new(std::fs::read(path("config.json")).unwrap())),
+        ("model.safetensors".to_owned(), SharedBytes::new(weights)),
+    ];
+    let plan = Quantization::plan(&ModelFiles::from_bytes("test", files), &preset("q8_0")).unwrap();
+    let all = |i: usize| plan.chunks(i).iter().try_for_each(|chunk| plan.encode(i, chunk).map(drop));
+    let error = (0..plan.tensors().len()).find_map(|i| all(i).err()).unwrap().to_string();
+    assert!(error.ends_with("which holds a value that is no finite number"), "{error}");
+}
