@@ -18,6 +18,7 @@ mod inspect;
 mod interrupt;
 mod memory;
 mod output;
+mod quantize;
 
 use std::io;
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Bench(bench::BenchArgs),
     Eval(eval::EvalArgs),
+    Quantize(quantize::QuantizeArgs),
     /// Print a script that completes commands and options in a shell.
     Completions {
         /// Which shell; write the script where it looks for completions.
@@ -60,6 +62,7 @@ impl Command {
             Command::Chat(args) => args.model.threads,
             Command::Bench(args) => args.model.threads,
             Command::Eval(args) => args.model.threads,
+            Command::Quantize(args) => args.threads,
             Command::Inspect(_) | Command::Completions { .. } => Some(1),
         }
     }
@@ -108,6 +111,7 @@ fn run(command: Command, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Inspect(args) => inspect::run(args, output),
         Command::Bench(args) => bench::run(args, output),
         Command::Eval(args) => eval::run(args, output),
+        Command::Quantize(args) => quantize::run(args, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "ocelli", &mut script);

@@ -19,7 +19,7 @@ fn check(args: &[&str], name: &str) {
 #[test]
 fn help_reads_as_reviewed() {
     check(&["--help"], "ocelli.txt");
-    for command in ["caption", "ask", "chat", "inspect", "bench", "eval"] {
+    for command in ["caption", "ask", "chat", "inspect", "bench", "eval", "quantize"] {
         check(&[command, "--help"], &format!("{command}.txt"));
     }
 }
@@ -50,6 +50,7 @@ fn wrong_usage_ends_with_2() {
         &["ask", "--frames", "4", "--fps", "2", "x.gif", "What?"],
         &["bench", "--generate", "0"],
         &["eval", "--input", "x.safetensors"],
+        &["quantize", "model"],
         &["completions", "dos"],
     ] {
         let run = ocelli(Path::new("."), args).expect(2);

@@ -5,4 +5,5 @@ mod damaged_models;
 mod embedded;
 mod help;
 mod pictures;
+mod quantize;
 mod support;

@@ -1,0 +1,194 @@
+//! `quantize`: files that are whole or not there, and what the smaller types cost.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use engine::{Capture, Device, ModelFiles, ModelInput, load_traceable};
+use tempfile::TempDir;
+
+use crate::support::{Run, ocelli, recorded, world};
+
+fn assets(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets").join(name)
+}
+
+fn quantize(dir: &Path, model: &Path, out: &str, more: &[&str]) -> Run {
+    ocelli(dir, &[&["quantize", model.to_str().unwrap(), out], more].concat())
+}
+
+#[test]
+fn a_file_says_what_it_is_and_answers() {
+    let dir = world();
+    let run = quantize(dir.path(), Path::new("model"), "q.gguf", &["--type", "Q8_0", "--tensors"]).expect(0);
+    assert!(run.stdout.contains("q8_0") && run.stdout.contains("blk.1.ffn_up_exps_vis.weight"), "{run:#?}");
+    assert!(run.stdout.contains("fallback"), "{run:#?}");
+    assert!(!dir.path().join("q.gguf.part").exists());
+    let inspect = ocelli(dir.path(), &["inspect", "q.gguf", "--json"]).expect(0).json().remove(0);
+    let original = ocelli(dir.path(), &["inspect", "model", "--json"]).expect(0).json().remove(0);
+    for key in ["architecture", "config", "parameters", "tokenizer", "chat_template"] {
+        assert_eq!(inspect[key], original[key], "{key}");
+    }
+    assert_eq!(inspect["ignored"].as_array().unwrap().len(), 0);
+    let args = ["ask", "--model", "q.gguf", "--max-tokens", "5", "Hello?"];
+    assert!(!ocelli(dir.path(), &args).expect(0).stdout.is_empty());
+    // A file of this kind is a model to quantise like any other.
+    let again = quantize(dir.path(), Path::new("q.gguf"), "again.gguf", &["--type", "q8_0", "--json"]);
+    let report = again.expect(0).json().remove(0);
+    let tensors = report["tensors"].as_array().unwrap();
+    assert!(tensors.iter().all(|tensor| tensor["relative_rms_error"] == 0.0), "{report}");
+    let len = |name: &str| fs::metadata(dir.path().join(name)).unwrap().len();
+    assert_eq!(len("again.gguf"), len("q.gguf"));
+}
+
+#[test]
+fn an_interrupted_run_is_continued() {
+    let dir = world();
+    let model = Path::new("model");
+    let run = |out: &str, more: &[&str]| quantize(dir.path(), model, out, &[&["--json"], more].concat());
+    let path = |name: &str| dir.path().join(name);
+    let bytes_of = |report: &Run| report.json()[0]["bytes"].as_u64().unwrap();
+    assert_eq!(bytes_of(&run("whole.gguf", &[]).expect(0)), fs::metadata(path("whole.gguf")).unwrap().len());
+    let whole = fs::read(path("whole.gguf")).unwrap();
+
+    let continued = |name: &str, part: &[u8]| {
+        fs::write(path(&format!("{name}.part")), part).unwrap();
+        let run = run(name, &[]).expect(0);
+        assert_eq!(fs::read(path(name)).unwrap(), whole, "{name}");
+        run.json()[0]["resumed"].as_u64().unwrap()
+    };
+    assert!(continued("half.gguf", &whole[..whole.len() * 3 / 5]) > 3);
+    assert!(continued("full.gguf", &whole) > 3);
+    // What was left by something else is no beginning.
+    assert_eq!(continued("empty.gguf", b""), 0);
+    assert_eq!(continued("other.gguf", &vec![7; whole.len()]), 0);
+    let header_only = &whole[..whole.len() / 50];
+    assert_eq!(continued("header.gguf", header_only), 0);
+    let mut damaged = whole[..whole.len() * 3 / 5].to_vec();
+    let start = whole.len() * 2 / 5;
+    damaged[start..].fill(0);
+    assert_eq!(continued("damaged.gguf", &damaged), 0);
+}
+
+#[test]
+fn nothing_is_replaced_unasked() {
+    let dir = world();
+    fs::write(dir.path().join("mine.gguf"), "precious").unwrap();
+    fs::create_dir(dir.path().join("folder")).unwrap();
+    let model = Path::new("model");
+    for (model, out, more, expected) in [
+        (model, "mine.gguf", &[][..], "mine.gguf exists; give --force to replace it"),
+        (model, "folder", &[], "folder is a folder; name the file to write"),
+        (model, "none/x.gguf", &[], "there is no folder none to write into"),
+        (model, "model/config.json", &["--force"], "model/config.json is part of the model itself"),
+        (Path::new("none"), "x.gguf", &[], "cannot read none"),
+        (Path::new("mine.gguf"), "x.gguf", &[], "GGUF file is not valid"),
+        (model, "x.gguf", &["--type", "q3_k"], "invalid value 'q3_k'"),
+    ] {
+        let run = quantize(dir.path(), model, out, more).expect(2);
+        assert!(run.stderr.starts_with("error: ") && run.stderr.contains(expected), "{run:#?}");
+        assert!(run.stdout.is_empty(), "{run:#?}");
+    }
+    assert_eq!(fs::read_to_string(dir.path().join("mine.gguf")).unwrap(), "precious");
+    quantize(dir.path(), model, "mine.gguf", &["--force", "--quiet"]).expect(0);
+    assert!(fs::read(dir.path().join("mine.gguf")).unwrap().starts_with(b"GGUF"));
+}
+
+#[test]
+fn models_that_only_read_are_written_too() {
+    let dir = tempfile::tempdir().unwrap();
+    for case in ["dense", "moe_paddle"] {
+        let run =
+            quantize(dir.path(), &recorded(case), &format!("{case}.gguf"), &["--type", "q4_0"]).expect(0);
+        assert!(run.stderr.contains("no vocabulary"), "{run:#?}");
+        ocelli(dir.path(), &["inspect", &format!("{case}.gguf")]).expect(0);
+    }
+}
+
+/// Text of the kind that the model inside was trained on.
+const TEXT: &str = "A large red balloon on grass. A large white butterfly on a checked background. A large orange on \
+    the sea. A large yellow key at night. A purple umbrella on a white background. A large green shirt on grass. \
+    A red apple on a white background. A large purple umbrella on a yellow background. What colour is the star? \
+    Describe this picture. Hello! How are you? Two blue fish and a green tree next to a small brown house.";
+
+/// Each type with the most that its next-token distributions may differ from those of the original (mean of
+/// KL divergence, in nats), and the least share of places where the likeliest token stays the same. About half as
+/// much divergence is measured; `--nocapture` shows it.
+const COSTS: [(&str, f64, f64); 8] = [
+    ("bf16", 1e-9, 1.0),
+    ("f16", 1e-6, 0.99),
+    ("q8_0", 1e-3, 0.98),
+    ("q6_k", 1e-2, 0.95),
+    ("q5_k_m", 4e-2, 0.9),
+    ("q4_k_m", 4e-2, 0.9),
+    ("q4_1", 4e-2, 0.9),
+    ("q4_0", 6e-2, 0.9),
+];
+
+/// Log-probabilities of the token after each one of the text.
+fn distributions(model: &Path) -> Vec<Vec<f64>> {
+    let files = ModelFiles::open(model).unwrap();
+    let input = ModelInput { token_ids: files.tokenizer().unwrap().encode(TEXT), ..ModelInput::default() };
+    let mut model = load_traceable(&files, Device::Cpu).unwrap();
+    let rows: Vec<usize> = (0..input.token_ids.len()).collect();
+    let trace = pollster::block_on(model.trace(&input, 64, &rows, Capture::default())).unwrap();
+    let log_softmax = |logits: &[f32]| {
+        let most = logits.iter().copied().fold(f32::MIN, f32::max);
+        let sum: f64 = logits.iter().map(|&x| f64::from(x - most).exp()).sum();
+        logits.iter().map(|&x| f64::from(x - most) - sum.ln()).collect()
+    };
+    trace.logits.chunks(trace.logits.len() / rows.len()).map(log_softmax).collect()
+}
+
+fn likeliest(row: &[f64]) -> usize {
+    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap()
+}
+
+/// Mean and median KL divergence, and the share of equal likeliest tokens.
+fn compare(original: &[Vec<f64>], found: &[Vec<f64>]) -> (f64, f64, f64) {
+    let divergence =
+        |(p, q): (&Vec<f64>, &Vec<f64>)| -> f64 { p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum() };
+    let n = original.len() as f64;
+    let pairs = || original.iter().zip(found);
+    let same = pairs().filter(|(p, q)| likeliest(p) == likeliest(q)).count();
+    let mut divergences: Vec<f64> = pairs().map(divergence).collect();
+    divergences.sort_by(f64::total_cmp);
+    (divergences.iter().sum::<f64>() / n, divergences[divergences.len() / 2], same as f64 / n)
+}
+
+fn captions(model: &Path) -> Vec<String> {
+    let args = ["caption", "--json", "--model", model.to_str().unwrap(), "."];
+    let run = ocelli(&assets("images"), &args).expect(0);
+    run.json().iter().map(|line| line["caption"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "figures for those who ask for them")]
+fn the_model_inside_survives_every_type() {
+    let dir: TempDir = tempfile::tempdir().unwrap();
+    let model = assets("model");
+    let original = distributions(&model);
+    let expected = captions(&model);
+    let mut bytes_before = u64::MAX;
+    for (preset, most_divergence, least_agreement) in COSTS {
+        let name = format!("{preset}.gguf");
+        let run = quantize(dir.path(), &model, &name, &["--type", preset, "--json"]).expect(0);
+        let report = run.json().remove(0);
+        let bytes = fs::metadata(dir.path().join(&name)).unwrap().len();
+        assert_eq!(report["bytes"], bytes, "{preset}");
+        // Each of them is smaller than the one before, where it is not the other half-precision type.
+        assert!(bytes < bytes_before || preset == "f16" || preset == "q4_1", "{preset}: {bytes}");
+        bytes_before = bytes;
+        let (divergence, median, agreement) = compare(&original, &distributions(&dir.path().join(&name)));
+        eprintln!(
+            "{preset:>8} {bytes:>9} bytes, KL {divergence:.2e} (median {median:.1e}), top-1 {:.1} %",
+            100.0 * agreement
+        );
+        assert!(divergence < most_divergence, "{preset}: {divergence}");
+        assert!(agreement >= least_agreement, "{preset}: {agreement}");
+    }
+    assert_eq!(captions(&dir.path().join("q8_0.gguf")), expected);
+    for preset in ["q4_k_m", "q4_0"] {
+        let found = captions(&dir.path().join(format!("{preset}.gguf")));
+        assert!(found.iter().all(|caption| caption.starts_with('A') && caption.ends_with('.')), "{found:?}");
+    }
+}
