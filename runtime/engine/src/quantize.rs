@@ -37,7 +37,7 @@ pub struct PlannedTensor {
     pub stored: DType,
     /// What the preset asks for.
     pub wanted: DType,
-    /// The nearest to it whose blocks fill the rows.
+    /// The nearest to it whose blocks fill the rows; or the stored type, if that is no larger already.
     pub dtype: DType,
 }
 
@@ -70,7 +70,8 @@ impl Quantization {
         for source in checkpoint.gguf_tensors()? {
             let stored = checkpoint.part_rows(&source.parts[0], 0..1)?.dtype;
             let wanted = preset.dtype_of(&source.name, &source.shape, n_layers);
-            let dtype = preset::fitting(wanted, &source.shape);
+            let fitting = preset::fitting(wanted, &source.shape);
+            let dtype = if preset::is_no_larger(stored, fitting) { stored } else { fitting };
             layout.push(&source.name, dtype, &source.shape)?;
             tensors.push(PlannedTensor { source, stored, wanted, dtype });
         }
@@ -189,10 +190,16 @@ impl PlannedTensor {
         &self.source.shape
     }
 
+    /// Whether the blocks are taken as the model has them, since they are no larger than those wanted.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.wanted != self.dtype && self.stored == self.dtype
+    }
+
     /// Whether the blocks of the wanted type do not fill the rows.
     #[must_use]
     pub fn falls_back(&self) -> bool {
-        self.wanted != self.dtype
+        self.wanted != self.dtype && !self.is_kept()
     }
 }
 

@@ -102,6 +102,10 @@ fn blocks_of_the_same_type_are_taken_as_they_are() {
         n += 1;
     }
     assert!(n > 10, "{n}");
+    let larger =
+        Quantization::plan(&ModelFiles::open(&recorded("gguf_q4_0")).unwrap(), &preset("q8_0")).unwrap();
+    let kept = larger.tensors().iter().filter(|tensor| tensor.is_kept());
+    assert!(kept.clone().count() > 10 && kept.clone().all(|tensor| tensor.dtype == tensor::DType::Q4_0));
 }
 
 /// A model with a vocabulary of one kind, as a GGUF file, and the notes on it.

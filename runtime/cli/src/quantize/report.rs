@@ -32,9 +32,11 @@ pub(super) struct Tensor {
     shape: Vec<usize>,
     from: String,
     to: String,
-    /// The type asked for, whose blocks do not fill the rows.
+    /// The type asked for, if it is another: its blocks do not fill the rows, or those stored are no larger.
     #[serde(skip_serializing_if = "Option::is_none")]
     instead_of: Option<String>,
+    /// Whether its blocks are those of the model.
+    kept: bool,
     bytes: u64,
     relative_rms_error: f64,
 }
@@ -55,7 +57,8 @@ impl Tensor {
             shape: tensor.shape().to_vec(),
             from: tensor.stored.to_string(),
             to: tensor.dtype.to_string(),
-            instead_of: tensor.falls_back().then(|| tensor.wanted.to_string()),
+            instead_of: (tensor.wanted != tensor.dtype).then(|| tensor.wanted.to_string()),
+            kept: tensor.is_kept(),
             bytes,
             relative_rms_error,
         }
@@ -82,7 +85,7 @@ impl Report {
             values,
             bits_per_value: 8.0 * tensor_bytes as f64 / values as f64,
             resumed,
-            fallbacks: tensors.iter().filter(|tensor| tensor.instead_of.is_some()).count(),
+            fallbacks: tensors.iter().filter(|tensor| tensor.instead_of.is_some() && !tensor.kept).count(),
             notes: plan.notes().to_vec(),
             tensors,
         }
@@ -141,13 +144,21 @@ impl Report {
 
     /// One line for each pair of types.
     fn write_fallbacks(&self, output: &Output) -> anyhow::Result<()> {
-        let mut pairs: BTreeMap<(&str, &str), Vec<&Tensor>> = BTreeMap::new();
+        let mut pairs: BTreeMap<(&str, &str, bool), Vec<&Tensor>> = BTreeMap::new();
         for tensor in &self.tensors {
             if let Some(wanted) = &tensor.instead_of {
-                pairs.entry((wanted, &tensor.to)).or_default().push(tensor);
+                pairs.entry((wanted, &tensor.to, tensor.kept)).or_default().push(tensor);
             }
         }
-        for ((wanted, to), tensors) in pairs {
+        for ((wanted, to, kept), tensors) in pairs {
+            if kept {
+                let tensors = plural(tensors.len(), "tensor");
+                output.row(
+                    "kept",
+                    &format!("{tensors} in {to} as the model has them, not {wanted}: no larger, and exact"),
+                )?;
+                continue;
+            }
             let cols = tensors[0].shape.last().copied().unwrap_or(1);
             let text = format!(
                 "{} in {to}, not {wanted}: rows such as the {cols} values of {} are no whole blocks",

@@ -92,6 +92,12 @@ pub(super) fn fitting(wanted: DType, shape: &[usize]) -> DType {
     }
 }
 
+/// Whether blocks of `stored` take no more bytes than those of `wanted`. Encoding them once more would only lose.
+pub(super) fn is_no_larger(stored: DType, wanted: DType) -> bool {
+    let (stored, wanted) = (stored.block(), wanted.block());
+    stored.values > 1 && wanted.values > 1 && stored.bytes * wanted.values <= wanted.bytes * stored.values
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +143,13 @@ mod tests {
         check("q6_k", "token_embd.weight", &[200, 96], DType::Q8_0);
         check("q4_k_m", "blk.4.ffn_up.weight", &[256, 48], DType::F16);
         check("q8_0", "v.patch_embd.weight", &[1280, 588], DType::F16);
+    }
+
+    #[test]
+    fn blocks_are_not_encoded_again_to_become_larger() {
+        assert!(is_no_larger(DType::Q4_1, DType::Q5_0) && is_no_larger(DType::Q4_0, DType::Q4_K));
+        assert!(!is_no_larger(DType::Q5_0, DType::Q4_K));
+        // Floats are asked for by those who want floats.
+        assert!(!is_no_larger(DType::Q4_0, DType::F16) && !is_no_larger(DType::BF16, DType::Q8_0));
     }
 }
