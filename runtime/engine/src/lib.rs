@@ -27,7 +27,7 @@ pub use error::{Error, Result};
 pub use files::{GenerationDefaults, ModelFiles};
 pub use generate::{Answer, Event, GenerateOptions, StopReason};
 pub use language_model::{LanguageModel, LocalFuture, Memory, ModelInput, Visual};
-pub use load::{Device, load, load_traceable};
+pub use load::{Device, load, load_traceable, measure_importance};
 pub use loaded::{Loaded, tower_config};
 pub use prompt::{Message, Part, Prompt, Role};
 pub use trace::{Capture, Captured, Trace, Traceable, Values};

@@ -2,7 +2,8 @@
 
 use tensor::{Backend, Reference};
 
-use crate::{LanguageModel, Loaded, ModelFiles, Result, Traceable};
+use crate::quantize::Importance;
+use crate::{LanguageModel, Loaded, ModelFiles, ModelInput, Result, Traceable};
 
 /// Where a model runs. Devices compute in `f32`, on weights decoded exactly unless they say otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,6 +46,34 @@ pub fn load_traceable(files: &ModelFiles, device: Device) -> Result<Box<dyn Trac
         #[cfg(feature = "cuda")]
         Device::Cuda(ordinal) => load_on(candle_backend::Candle::cuda(ordinal)?, files),
         Device::Reference => load_on(Reference, files),
+    }
+}
+
+/// Runs `prompts` through a model, and tells how much the columns of its matrices matter to them.
+///
+/// `progress` hears how many prompts are done.
+///
+/// # Errors
+/// As for [`load`], or if a prompt is not for the model.
+pub fn measure_importance(
+    files: &ModelFiles,
+    device: Device,
+    prompts: &[ModelInput],
+    progress: &mut dyn FnMut(usize),
+) -> Result<Importance> {
+    match device {
+        #[cfg(feature = "candle")]
+        Device::Cpu => {
+            let backend = candle_backend::Candle::cpu_in_integers()?;
+            Importance::measure(files, backend, prompts, progress)
+        }
+        #[cfg(feature = "candle")]
+        Device::CpuExact => Importance::measure(files, candle_backend::Candle::cpu(), prompts, progress),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(ordinal) => {
+            Importance::measure(files, candle_backend::Candle::cuda(ordinal)?, prompts, progress)
+        }
+        Device::Reference => Importance::measure(files, Reference, prompts, progress),
     }
 }
 

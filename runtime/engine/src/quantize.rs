@@ -3,16 +3,18 @@
 //! A [`Quantization`] decides everything and writes nothing: whoever drives it asks for the header and then
 //! for the rows of one tensor after another, in pieces that are encoded apart from each other.
 
+mod importance;
 mod metadata;
 mod preset;
 mod vocabulary;
 
 use std::ops::Range;
 
-use model::{Checkpoint, GgufSource};
-use tensor::weights::GgufLayout;
+use model::{Checkpoint, GgufSource, ParameterRows};
+use tensor::weights::{GgufEntry, GgufLayout};
 use tensor::{DType, RawTensor};
 
+pub use importance::Importance;
 pub use preset::Preset;
 
 use crate::{ModelFiles, Result};
@@ -27,6 +29,7 @@ pub struct Quantization {
     layout: GgufLayout,
     tensors: Vec<PlannedTensor>,
     notes: Vec<String>,
+    importance: Importance,
 }
 
 /// A tensor of the file to be made.
@@ -75,7 +78,18 @@ impl Quantization {
             layout.push(&source.name, dtype, &source.shape)?;
             tensors.push(PlannedTensor { source, stored, wanted, dtype });
         }
-        Ok(Self { checkpoint, layout, tensors, notes })
+        Ok(Self { checkpoint, layout, tensors, notes, importance: Importance::default() })
+    }
+
+    /// The same plan, with errors counted by how much they matter to the text called `sample`.
+    ///
+    /// # Errors
+    /// If the file says already what it was measured on.
+    pub fn with_importance(mut self, importance: Importance, sample: &str) -> Result<Self> {
+        self.layout.put("quantize.imatrix.dataset", GgufEntry::Str(sample))?;
+        self.layout.put("quantize.imatrix.entries_count", GgufEntry::U32(importance.len() as u32))?;
+        self.importance = importance;
+        Ok(self)
     }
 
     /// The file's header, and where its tensors lie.
@@ -137,11 +151,12 @@ impl Quantization {
         }
         let values = raw.to_f32()?;
         let mut bytes = vec![0; dtype.n_bytes(&[values.len()]).unwrap_or(0)];
-        dtype.quantize(&values, &mut bytes, None).map_err(|context| tensor::Error::DType {
-            name: raw.name,
-            dtype: raw.dtype,
-            context,
-        })?;
+        let columns = self.importance.columns(self.part(i, chunk).name());
+        let importance =
+            columns.filter(|_| dtype.is_quantized()).map(|columns| columns.repeat(chunk.rows.len()));
+        dtype
+            .quantize(&values, &mut bytes, importance.as_deref())
+            .map_err(|context| tensor::Error::DType { name: raw.name, dtype: raw.dtype, context })?;
         Ok(bytes)
     }
 
@@ -172,8 +187,11 @@ impl Quantization {
     }
 
     fn raw(&self, i: usize, chunk: &Chunk) -> Result<RawTensor> {
-        let part = &self.tensors[i].source.parts[chunk.part];
-        Ok(self.checkpoint.part_rows(part, chunk.rows.clone())?)
+        Ok(self.checkpoint.part_rows(self.part(i, chunk), chunk.rows.clone())?)
+    }
+
+    fn part(&self, i: usize, chunk: &Chunk) -> &ParameterRows {
+        &self.tensors[i].source.parts[chunk.part]
     }
 }
 

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use engine::quantize::{Loss, Preset, Quantization};
-use engine::{Device, ModelFiles, ModelInput, load};
+use engine::quantize::{Importance, Loss, Preset, Quantization};
+use engine::{Device, ModelFiles, ModelInput, load, measure_importance};
 use tensor::SharedBytes;
 
 fn recorded(path: &str) -> PathBuf {
@@ -106,6 +106,75 @@ fn blocks_of_the_same_type_are_taken_as_they_are() {
         Quantization::plan(&ModelFiles::open(&recorded("gguf_q4_0")).unwrap(), &preset("q8_0")).unwrap();
     let kept = larger.tensors().iter().filter(|tensor| tensor.is_kept());
     assert!(kept.clone().count() > 10 && kept.clone().all(|tensor| tensor.dtype == tensor::DType::Q4_0));
+}
+
+/// All values of tensor `i` as they read after encoding.
+fn values(plan: &Quantization, i: usize) -> Vec<f32> {
+    let dtype = plan.tensors()[i].dtype;
+    let mut values = Vec::new();
+    for chunk in plan.chunks(i) {
+        let bytes = plan.encode(i, &chunk).unwrap();
+        let start = values.len();
+        values.resize(start + bytes.len() / dtype.block().bytes * dtype.block().values, 0.0);
+        dtype.dequantize(&bytes, &mut values[start..]).unwrap();
+    }
+    values
+}
+
+fn prompt(token_ids: impl IntoIterator<Item = u32>) -> ModelInput {
+    ModelInput { token_ids: token_ids.into_iter().collect(), ..ModelInput::default() }
+}
+
+#[test]
+fn columns_that_a_text_uses_are_kept_nearer() {
+    let files = ModelFiles::open(&recorded("dense_bias")).unwrap();
+    let prompts = [prompt((0..60).map(|i| i * 7 % 90)), prompt([3, 1, 4])];
+    let mut done = Vec::new();
+    let importance = measure_importance(&files, Device::Reference, &prompts, &mut |n| done.push(n)).unwrap();
+    assert_eq!(done, [1, 2]);
+    let plan = || Quantization::plan(&files, &preset("q4_0")).unwrap();
+    let original = Quantization::plan(&files, &preset("f32")).unwrap();
+    let weighted = plan().with_importance(importance.clone(), "sample.txt").unwrap();
+    for (tensor, parameter) in [
+        ("blk.0.attn_q.weight", "model.layers.0.self_attn.q_proj.weight"),
+        ("blk.1.ffn_up.weight", "model.layers.1.mlp.up_proj.weight"),
+    ] {
+        let i = original.tensors().iter().position(|found| found.name() == tensor).unwrap();
+        assert!(weighted.tensors()[i].dtype.is_quantized(), "{tensor}");
+        let columns = importance.columns(parameter).unwrap();
+        let expected = values(&original, i);
+        let loss = |plan: &Quantization| -> f32 {
+            let errors = values(plan, i).into_iter().zip(&expected).zip(columns.iter().cycle());
+            errors.map(|((found, expected), weight)| weight * (found - expected).powi(2)).sum()
+        };
+        let (weighted, alike) = (loss(&weighted), loss(&plan()));
+        assert!(weighted < alike, "{tensor}: {weighted:e}, {alike:e} without importance");
+    }
+}
+
+#[test]
+fn experts_that_no_token_meets_have_no_importance() {
+    let files = ModelFiles::open(&recorded("moe_interval")).unwrap();
+    let importance =
+        |prompt: ModelInput| measure_importance(&files, Device::Reference, &[prompt], &mut |_| ()).unwrap();
+    let few = importance(prompt([5]));
+    let n_met = |importance: &Importance, projection: &str| {
+        let met = |e: &usize| {
+            let name = |layer| format!("model.layers.{layer}.mlp.experts.{e}.{projection}.weight");
+            (0..6).any(|layer| importance.columns(&name(layer)).is_some())
+        };
+        (0..64).filter(met).count()
+    };
+    let many = importance(prompt((0..90).map(|i| i * 7 % 90)));
+    for projection in ["gate_proj", "up_proj", "down_proj"] {
+        let [few, many] = [&few, &many].map(|importance| n_met(importance, projection));
+        assert!(0 < few && few < many, "{projection}: {few} and {many}");
+    }
+    let plan =
+        Quantization::plan(&files, &preset("q8_0")).unwrap().with_importance(few, "sample.txt").unwrap();
+    let written =
+        ModelFiles::from_bytes("test", vec![("model.gguf".to_owned(), SharedBytes::new(write(&plan)))]);
+    assert_eq!(written.checkpoint().unwrap().config, files.checkpoint().unwrap().config);
 }
 
 /// A model with a vocabulary of one kind, as a GGUF file, and the notes on it.

@@ -38,6 +38,12 @@ impl GgufSource {
 }
 
 impl ParameterRows {
+    /// Canonical name of the parameter.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// How many rows these are.
     #[must_use]
     pub fn n_rows(&self) -> usize {

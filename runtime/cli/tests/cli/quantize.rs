@@ -105,6 +105,26 @@ fn models_that_only_read_are_written_too() {
     }
 }
 
+#[test]
+fn a_text_tells_which_weights_matter() {
+    let dir = world();
+    let run = |out: &str, more: &[&str]| quantize(dir.path(), Path::new("model"), out, more);
+    fs::write(dir.path().join("short.txt"), "Hello!").unwrap();
+    fs::write(dir.path().join("sample.txt"), TEXT.repeat(8)).unwrap();
+    let short = run("x.gguf", &["--importance", "short.txt"]).expect(2);
+    assert!(short.stderr.contains("too few to measure on"), "{short:#?}");
+    let missing = run("x.gguf", &["--importance", "none.txt"]).expect(2);
+    assert!(missing.stderr.contains("cannot read none.txt"), "{missing:#?}");
+
+    run("plain.gguf", &["--type", "q4_0"]).expect(0);
+    run("weighted.gguf", &["--type", "q4_0", "--importance", "sample.txt"]).expect(0);
+    let [plain, weighted] =
+        ["plain.gguf", "weighted.gguf"].map(|name| fs::read(dir.path().join(name)).unwrap());
+    assert!(weighted.windows(10).any(|bytes| bytes == b"sample.txt"));
+    assert!(plain.iter().rev().zip(weighted.iter().rev()).any(|(a, b)| a != b), "no weight was kept nearer");
+    ocelli(dir.path(), &["inspect", "weighted.gguf"]).expect(0);
+}
+
 /// Text of the kind that the model inside was trained on.
 const TEXT: &str = "A large red balloon on grass. A large white butterfly on a checked background. A large orange on \
     the sea. A large yellow key at night. A purple umbrella on a white background. A large green shirt on grass. \
