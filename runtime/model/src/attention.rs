@@ -1,6 +1,6 @@
 //! Grouped-query self-attention of one layer.
 
-use tensor::{Backend, Heads, Result, RopePairs, Weights};
+use tensor::{Backend, Heads, Mask, Result, RopePairs, Weights};
 
 use crate::config::{RopeKind, TextConfig};
 use crate::decoder::Step;
@@ -38,18 +38,25 @@ impl<B: Backend> Attention<B> {
         })
     }
 
-    /// `x` and the result are `[n, hidden_size]`; keys and values are appended to `cache`.
+    /// `x` and the result are `[n, hidden_size]`; keys and values are appended to `caches`, one a sequence.
     pub(crate) fn forward(
         &self,
         step: &Step<'_, B>,
         x: &B::Tensor,
-        cache: Option<&mut B::Cache>,
+        caches: &mut [&mut B::Cache],
     ) -> Result<B::Tensor> {
         let b = step.backend;
         let [q, k, v] = b.linears(x, [self.q_proj.parts(), self.k_proj.parts(), self.v_proj.parts()])?;
         let q = b.rope(&q, &step.cos_sin, self.rope_pairs)?;
         let k = b.rope(&k, &step.cos_sin, self.rope_pairs)?;
-        let context = b.attention([&q, &k, &v], self.heads, &step.mask, cache)?;
+        let qkv = [&q, &k, &v];
+        let context = match (caches, &step.mask) {
+            ([], mask) => b.attention(qkv, self.heads, mask, None)?,
+            (caches, Mask::Segments { cu_seqlens, .. }) => {
+                b.attention_of_sequences(qkv, self.heads, cu_seqlens, caches)?
+            }
+            ([cache, ..], Mask::Causal) => b.attention(qkv, self.heads, &Mask::Causal, Some(cache))?,
+        };
         self.o_proj.forward(b, &context)
     }
 }

@@ -93,10 +93,10 @@ impl<B: Backend> DecoderLayer<B> {
     }
 
     /// Attention, then dense or routed feed-forward, each added to the stream `x` `[n, hidden_size]`.
-    fn forward(&self, step: &Step<'_, B>, x: B::Tensor, cache: Option<&mut B::Cache>) -> Result<B::Tensor> {
+    fn forward(&self, step: &Step<'_, B>, x: B::Tensor, caches: &mut [&mut B::Cache]) -> Result<B::Tensor> {
         let b = step.backend;
         let h = b.rms_norm(&x, &self.input_layernorm, self.eps)?;
-        let h = self.attention.forward(step, &h, cache)?;
+        let h = self.attention.forward(step, &h, caches)?;
         let (x, h) = match &self.gpas_gate {
             None => b.add_rms_norm(&x, &h, &self.post_attention_layernorm, self.eps)?,
             Some(gate) => {
@@ -171,13 +171,27 @@ impl<B: Backend> Decoder<B> {
     /// `caches` is empty (no cache) or holds one cache a layer.
     /// Returns the residual stream before the final norm.
     pub fn forward(&self, step: &Step<'_, B>, x: B::Tensor, caches: &mut [B::Cache]) -> Result<B::Tensor> {
+        match caches {
+            [] => self.forward_sequences(step, x, &mut []),
+            caches => self.forward_sequences(step, x, &mut [caches]),
+        }
+    }
+
+    /// [`forward`](Self::forward) of rows of several sequences at once, each with its own caches: the mask of
+    /// the step has a causal segment for each of `sequences`.
+    pub fn forward_sequences(
+        &self,
+        step: &Step<'_, B>,
+        x: B::Tensor,
+        sequences: &mut [&mut [B::Cache]],
+    ) -> Result<B::Tensor> {
         if let Some(taps) = step.taps {
             taps.rows("hidden.embed", &x);
         }
-        let mut caches = caches.iter_mut();
         let mut x = x;
         for (l, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(step, x, caches.next())?;
+            let mut caches: Vec<_> = sequences.iter_mut().map(|caches| &mut caches[l]).collect();
+            x = layer.forward(step, x, &mut caches)?;
             if let Some(taps) = step.taps {
                 taps.rows(format!("hidden.layer.{l}"), &x);
             }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use crate::{Gelu, Heads, Mask, RawTensor, Result, RopePairs, WeightBytes};
+use crate::{Error, Gelu, Heads, Mask, RawTensor, Result, RopePairs, WeightBytes};
 
 /// A token and its logit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -158,6 +158,45 @@ pub trait Backend: Sized + 'static {
     ) -> Result<[Self::Tensor; N]> {
         let ys: Result<Vec<_>> = ws.into_iter().map(|(w, bias)| self.linear(x, w, bias)).collect();
         Ok(ys?.try_into().unwrap_or_else(|_| unreachable!("one output a weight")))
+    }
+
+    /// [`attention`](Self::attention) over rows of several sequences, each with a cache of its own: rows
+    /// `cu_seqlens[i]..cu_seqlens[i + 1]` are appended to `caches[i]` and see it up to themselves. Backends
+    /// may do all in one pass.
+    ///
+    /// # Errors
+    /// If there is not one cache a segment, or the segments do not cover the rows. Some caches may have grown.
+    fn attention_of_sequences(
+        &self,
+        qkv: [&Self::Tensor; 3],
+        heads: Heads,
+        cu_seqlens: &[u32],
+        caches: &mut [&mut Self::Cache],
+    ) -> Result<Self::Tensor> {
+        let n = self.shape(qkv[0]).0;
+        let covers = cu_seqlens.len() == caches.len() + 1
+            && cu_seqlens[0] == 0
+            && cu_seqlens.last().is_some_and(|&end| end as usize == n)
+            && cu_seqlens.is_sorted();
+        if !covers {
+            let n_caches = caches.len();
+            return Err(Error::shape(
+                "attention_of_sequences",
+                format!("segments {cu_seqlens:?} over {n} rows and {n_caches} caches"),
+            ));
+        }
+        let mut context = qkv[0].clone();
+        for (bounds, cache) in cu_seqlens.windows(2).zip(caches) {
+            if bounds[0] == bounds[1] {
+                continue;
+            }
+            let rows = self.ids(&(bounds[0]..bounds[1]).collect::<Vec<_>>())?;
+            let [q, k, v] =
+                [self.gather(qkv[0], &rows)?, self.gather(qkv[1], &rows)?, self.gather(qkv[2], &rows)?];
+            let attended = self.attention([&q, &k, &v], heads, &Mask::Causal, Some(cache))?;
+            context = self.scatter(&context, &rows, &attended)?;
+        }
+        Ok(context)
     }
 
     /// `x + y`, and the RMS norm of that sum. Backends may do both in one pass.

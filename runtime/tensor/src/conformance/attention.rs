@@ -22,6 +22,8 @@ pub(super) async fn cases<B: Backend>(suite: &mut Suite<'_, B>) {
         for (len, then) in [(3, 2), (7, 1), (0, 4)] {
             suite.agree(Truncated { heads, len, then }).await;
         }
+        let turns = vec![vec![3, 1], vec![1, 1], vec![0, 5]];
+        suite.agree(Sequences { heads, turns }).await;
     }
     // More keys than any kernel takes at a time, seen by one row and by a few.
     suite.agree(Attention::new(600, heads(2, 1, 8))).await;
@@ -130,5 +132,36 @@ impl Case for Truncated {
         let len = Values::Indices(vec![b.cache_len(&cache) as u32]);
         let [y, longer] = append(b, self.heads, self.then, &mut cache).await?;
         Ok(vec![len, y, longer])
+    }
+}
+
+/// Rows of several sequences at once, in some turns.
+#[derive(Debug)]
+struct Sequences {
+    heads: Heads,
+    /// Rows of each sequence, a turn each.
+    turns: Vec<Vec<usize>>,
+}
+
+impl Case for Sequences {
+    const OPS: &'static [&'static str] = &["attention_of_sequences", "cache_len"];
+
+    async fn run<B: Backend>(&self, b: &B) -> Result<Vec<Values>> {
+        let mut caches = [b.cache(self.heads, 4)?, b.cache(self.heads, 4)?];
+        let mut values = Vec::new();
+        for (seed, turn) in (40..).step_by(3).zip(&self.turns) {
+            let mut cu_seqlens = vec![0];
+            cu_seqlens.extend(turn.iter().scan(0, |end, &n| {
+                *end += n as u32;
+                Some(*end)
+            }));
+            let Attention { q, k, v, .. } = Attention::new(turn.iter().sum(), self.heads);
+            let [q, k, v] = [q.seed(seed).on(b)?, k.seed(seed + 1).on(b)?, v.seed(seed + 2).on(b)?];
+            let [first, second] = &mut caches;
+            let y = b.attention_of_sequences([&q, &k, &v], self.heads, &cu_seqlens, &mut [first, second])?;
+            values.push(Values::rows(b, &y).await?);
+        }
+        values.extend(caches.iter().map(|cache| Values::Indices(vec![b.cache_len(cache) as u32])));
+        Ok(values)
     }
 }
