@@ -1,8 +1,11 @@
 //! A model with its vocabulary and chat template: conversations in, streamed answers out.
 
+mod batch;
 mod open;
 
 use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use model::config::Config;
 use tensor::Candidate;
@@ -10,17 +13,17 @@ use tokenizer::Tokenizer;
 use vision::Preprocessor;
 
 use crate::cache_keys::{CacheKey, cache_keys};
+use crate::chat_format::ChatFormat;
 use crate::chat_template::ChatTemplate;
 use crate::generate::{Answer, Event, GenerateOptions, Listener, StopReason, TextStream};
-use crate::prompt::{Message, Prompt, PromptBuilder};
+use crate::prompt::{Message, Prompt};
 use crate::sampler::Sampler;
 use crate::{Error, LanguageModel, LocalFuture, Memory, ModelInput, Result};
 
 /// Milliseconds since any fixed moment.
 pub type Clock = Box<dyn Fn() -> f64>;
 
-/// Tokens that end a turn in some of ERNIE's templates, beside the configured ones.
-const TURN_ENDS: [&str; 2] = ["<|end_of_sentence|>", "<|im_end|>"];
+pub use batch::Batch;
 
 /// What an [`Engine`] is made of.
 pub struct EngineParts {
@@ -41,8 +44,9 @@ pub struct EngineParts {
 /// It keeps the tokens whose keys and values are cached, so that the next turn of a conversation, or another
 /// question about the same picture, reads only what is new.
 pub struct Engine {
-    parts: EngineParts,
-    stop_ids: Vec<u32>,
+    model: Box<dyn LanguageModel>,
+    format: Arc<ChatFormat>,
+    clock: Rc<Clock>,
     /// As long as the model's context.
     cached: Vec<CacheKey>,
     /// Whether the cached tokens stand at positions that a prompt gave, which their keys do not tell.
@@ -54,41 +58,66 @@ impl Engine {
     ///
     /// # Errors
     /// If the model's cache cannot be emptied.
-    pub fn new(mut parts: EngineParts) -> Result<Self> {
-        parts.model.truncate(0)?;
-        let mut stop_ids = parts.model.config().tokens.eos.clone();
-        stop_ids.extend(TURN_ENDS.iter().filter_map(|token| parts.tokenizer.token_id(token)));
-        Ok(Self { parts, stop_ids, cached: Vec::new(), at_given_positions: false })
+    pub fn new(parts: EngineParts) -> Result<Self> {
+        let EngineParts { model, tokenizer, template, preprocessor, clock } = parts;
+        let format = ChatFormat::new(tokenizer, template, preprocessor, model.config().clone());
+        Self::of(model, Arc::new(format), Rc::new(clock))
+    }
+
+    fn of(mut model: Box<dyn LanguageModel>, format: Arc<ChatFormat>, clock: Rc<Clock>) -> Result<Self> {
+        model.truncate(0)?;
+        Ok(Self { model, format, clock, cached: Vec::new(), at_given_positions: false })
     }
 
     /// Sizes and special tokens of the model.
     pub fn config(&self) -> &Config {
-        self.parts.model.config()
+        self.model.config()
+    }
+
+    /// From conversations to prompts, on any thread.
+    pub fn format(&self) -> &Arc<ChatFormat> {
+        &self.format
     }
 
     /// The vocabulary.
     pub fn tokenizer(&self) -> &Tokenizer {
-        &self.parts.tokenizer
+        self.format.tokenizer()
     }
 
     /// How pictures are cut into patches for this model.
     pub fn preprocessor(&self) -> &Preprocessor {
-        &self.parts.preprocessor
+        self.format.preprocessor()
     }
 
     /// Whether messages may hold pictures.
     pub fn takes_pictures(&self) -> bool {
-        self.config().vision.is_some()
+        self.format.takes_pictures()
     }
 
     /// Bytes held now.
     pub fn bytes_resident(&self) -> Memory {
-        self.parts.model.bytes_resident()
+        self.model.bytes_resident()
     }
 
     /// Tokens that a prompt and its answer may have together.
     pub fn context_limit(&self) -> usize {
-        self.config().text.max_position_embeddings
+        self.format.context_limit()
+    }
+
+    /// How many tokens of `prompt` are cached, so that [`generate`](Self::generate) need not read them.
+    pub fn cached_prefix(&self, prompt: &Prompt) -> Result<usize> {
+        let keys = cache_keys(&prompt.input, self.config())?;
+        Ok(self.reusable(&prompt.input, &keys))
+    }
+
+    /// How many of `keys` are the first of the cached ones. At least one is read again, for its logits.
+    fn reusable(&self, input: &ModelInput, keys: &[CacheKey]) -> usize {
+        // Given positions may differ where the tokens agree.
+        if input.position_ids.is_some() || self.at_given_positions {
+            return 0;
+        }
+        let common = self.cached.iter().zip(keys).take_while(|(a, b)| a == b).count();
+        common.min(keys.len().saturating_sub(1))
     }
 
     /// The text of a conversation as the model would read it, placeholders not yet expanded.
@@ -96,8 +125,7 @@ impl Engine {
     /// # Errors
     /// If the template refuses the conversation.
     pub fn render(&self, messages: &[Message], options: &GenerateOptions) -> Result<String> {
-        let text = self.builder().render(messages, options.enable_thinking)?;
-        Ok(text.replace(tokenizer::GUARD, ""))
+        self.format.render(messages, options)
     }
 
     /// Token ids and pictures of a conversation.
@@ -105,7 +133,7 @@ impl Engine {
     /// # Errors
     /// If the template refuses the conversation, or it holds pictures that the model cannot take.
     pub fn prompt(&self, messages: &[Message], options: &GenerateOptions) -> Result<Prompt> {
-        self.builder().build(messages, options.enable_thinking)
+        self.format.prompt(messages, options)
     }
 
     /// Answers a conversation, telling `on_event` what happens.
@@ -142,7 +170,7 @@ impl Engine {
             if answer.is_err() {
                 // What the model holds after an error is not known well enough to build on.
                 self.cached.clear();
-                self.parts.model.truncate(0)?;
+                self.model.truncate(0)?;
             }
             answer
         })
@@ -154,22 +182,17 @@ impl Engine {
         options: &GenerateOptions,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Answer> {
-        let started = (self.parts.clock)();
+        let started = (self.clock)();
         let limit = self.context_limit();
         let token_ids = &prompt.input.token_ids;
-        if token_ids.is_empty() {
-            return Err(Error::Prompt("it is empty".into()));
-        }
-        if token_ids.len() > limit {
-            return Err(Error::ContextTooLong { prompt: token_ids.len(), limit });
-        }
+        self.format.check(prompt)?;
         let mut sampler = Sampler::new(&options.sampler(), options.seed, token_ids)?;
-        let mut stream = TextStream::new(&self.parts.tokenizer, &options.stop, prompt.in_reasoning);
+        let mut stream = TextStream::new(self.format.tokenizer(), &options.stop, prompt.in_reasoning);
         let mut listener = Listener { on_event, cancelled: false };
 
         let (cached_tokens, candidates) =
             self.prefill(&prompt.input, options, sampler.n_candidates(), &mut listener).await?;
-        let prefilled = (self.parts.clock)();
+        let prefilled = (self.clock)();
         let mut first_token = prefilled;
         let mut answer_ids = Vec::new();
         let mut n_generated = 0;
@@ -186,16 +209,16 @@ impl Engine {
                 if self.cached.len() >= limit {
                     break StopReason::ContextFull;
                 }
-                next = self.parts.model.decode(token, sampler.n_candidates()).await?;
+                next = self.model.decode(token, sampler.n_candidates()).await?;
                 self.cached.push((token, 0));
             }
             let token = sampler.sample(&next)?;
             n_generated += 1;
             if n_generated == 1 {
-                first_token = (self.parts.clock)();
+                first_token = (self.clock)();
             }
             listener.tell(Event::Token(token));
-            if !options.ignore_eos && self.stop_ids.contains(&token) {
+            if !options.ignore_eos && self.format.ends_answer(token) {
                 break StopReason::Eos;
             }
             answer_ids.push(token);
@@ -204,7 +227,7 @@ impl Engine {
             }
         };
         stream.finish(stop_reason == StopReason::StopString, &mut |event| listener.tell(event));
-        let ended = (self.parts.clock)();
+        let ended = (self.clock)();
         Ok(Answer {
             text: stream.text,
             reasoning: Some(stream.reasoning).filter(|text| !text.is_empty()),
@@ -228,17 +251,12 @@ impl Engine {
         k: usize,
         listener: &mut Listener<'_>,
     ) -> Result<(usize, Vec<Candidate>)> {
-        let keys = cache_keys(input, self.parts.model.config())?;
-        // Given positions may differ where the tokens agree.
-        let is_given = input.position_ids.is_some();
-        let reusable = options.reuse_prefix && !is_given && !self.at_given_positions;
-        let common = self.cached.iter().zip(&keys).take_while(|(a, b)| a == b).count();
-        // At least one token is read again, for its logits.
-        let kept = if reusable { common.min(keys.len() - 1) } else { 0 };
-        let model = &mut self.parts.model;
+        let keys = cache_keys(input, self.model.config())?;
+        let kept = if options.reuse_prefix { self.reusable(input, &keys) } else { 0 };
+        let model = &mut self.model;
         model.truncate(kept)?;
         self.cached.truncate(kept);
-        self.at_given_positions = is_given;
+        self.at_given_positions = input.position_ids.is_some();
         let mut progress = |done, total| {
             listener.tell(Event::Prefill { done, total });
             if listener.cancelled { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -248,13 +266,8 @@ impl Engine {
             Err(Error::Cancelled) if listener.cancelled => Vec::new(),
             result => result?,
         };
-        self.cached.extend_from_slice(&keys[kept..self.parts.model.context_len()]);
+        self.cached.extend_from_slice(&keys[kept..self.model.context_len()]);
         Ok((kept, candidates))
-    }
-
-    fn builder(&self) -> PromptBuilder<'_> {
-        let EngineParts { tokenizer, template, .. } = &self.parts;
-        PromptBuilder { template, tokenizer, config: self.config() }
     }
 }
 

@@ -88,3 +88,24 @@ pub trait LanguageModel {
     /// Bytes held now.
     fn bytes_resident(&self) -> Memory;
 }
+
+/// A model that runs several sequences at once over one copy of its weights.
+pub trait Sequences {
+    /// Sizes and special tokens.
+    fn config(&self) -> &Config;
+
+    /// A sequence with an empty cache.
+    ///
+    /// Its [`decode`](LanguageModel::decode) waits for [`step`](Self::step), and its
+    /// [`prefill`](LanguageModel::prefill) lets others go on after each chunk. A future that is dropped leaves
+    /// the sequence as it was after the last step.
+    ///
+    /// # Errors
+    /// If the device has no room for it.
+    fn sequence(&self) -> Result<Box<dyn LanguageModel>>;
+
+    /// Decodes the tokens of all sequences that wait for that, in one pass. Returns how many there were.
+    ///
+    /// What fails is told to the sequence that it failed for.
+    fn step(&self) -> LocalFuture<'_, usize>;
+}

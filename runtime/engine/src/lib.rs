@@ -5,6 +5,7 @@
 
 pub mod answer;
 mod cache_keys;
+mod chat_format;
 pub mod chat_template;
 mod engine;
 mod error;
@@ -22,12 +23,13 @@ pub mod sampler;
 pub mod scripted;
 mod trace;
 
-pub use engine::{Clock, Engine, EngineParts};
+pub use chat_format::ChatFormat;
+pub use engine::{Batch, Clock, Engine, EngineParts};
 pub use error::{Error, Result};
 pub use files::{GenerationDefaults, ModelFiles};
 pub use generate::{Answer, Event, GenerateOptions, StopReason};
-pub use language_model::{LanguageModel, LocalFuture, Memory, ModelInput, Visual};
-pub use load::{Device, load, load_traceable, measure_importance};
+pub use language_model::{LanguageModel, LocalFuture, Memory, ModelInput, Sequences, Visual};
+pub use load::{Device, load, load_sequences, load_traceable, measure_importance};
 pub use loaded::{Loaded, tower_config};
 pub use prompt::{Message, Part, Prompt, Role};
 pub use trace::{Capture, Captured, Trace, Traceable, Values};

@@ -2,8 +2,9 @@
 
 use tensor::{Backend, Reference};
 
+use crate::loaded::IntoSequences;
 use crate::quantize::Importance;
-use crate::{LanguageModel, Loaded, ModelFiles, ModelInput, Result, Traceable};
+use crate::{LanguageModel, Loaded, ModelFiles, ModelInput, Result, Sequences, Traceable};
 
 /// Where a model runs. Devices compute in `f32`, on weights decoded exactly unless they say otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,7 +31,15 @@ pub enum Device {
 /// # Errors
 /// If a file is damaged or missing, a parameter is missing or has another shape, or the device is not there.
 pub fn load(files: &ModelFiles, device: Device) -> Result<Box<dyn LanguageModel>> {
-    Ok(load_traceable(files, device)?)
+    Ok(load_any(files, device)?)
+}
+
+/// Loads a model for several sequences at once.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_sequences(files: &ModelFiles, device: Device) -> Result<Box<dyn Sequences>> {
+    Ok(load_any(files, device)?.into_sequences())
 }
 
 /// [`load`] for those who want to see inside.
@@ -38,6 +47,10 @@ pub fn load(files: &ModelFiles, device: Device) -> Result<Box<dyn LanguageModel>
 /// # Errors
 /// As for [`load`].
 pub fn load_traceable(files: &ModelFiles, device: Device) -> Result<Box<dyn Traceable>> {
+    Ok(load_any(files, device)?)
+}
+
+fn load_any(files: &ModelFiles, device: Device) -> Result<Box<dyn IntoSequences>> {
     match device {
         #[cfg(feature = "candle")]
         Device::Cpu => load_on(candle_backend::Candle::cpu_in_integers()?, files),
@@ -77,7 +90,7 @@ pub fn measure_importance(
     }
 }
 
-fn load_on<B: Backend + Clone>(backend: B, files: &ModelFiles) -> Result<Box<dyn Traceable>> {
+fn load_on<B: Backend + Clone>(backend: B, files: &ModelFiles) -> Result<Box<dyn IntoSequences>> {
     let checkpoint = files.checkpoint()?;
     let weights = checkpoint.weights(&backend);
     Ok(Box::new(Loaded::load(backend.clone(), &weights, checkpoint.config.clone())?))

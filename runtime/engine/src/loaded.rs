@@ -1,6 +1,8 @@
-//! A model on one backend. No other file of the engine is generic over backends.
+//! A model on one backend. No other module of the engine is generic over backends.
 
-use std::cell::Cell;
+mod sequences;
+
+use std::cell::{Cell, RefCell};
 use std::ops::{ControlFlow, Range};
 
 use model::config::{Config, TextConfig, VisionConfig};
@@ -11,6 +13,8 @@ use vision::{Resampler, Tower, TowerConfig};
 use crate::layout::{Layout, Piece};
 use crate::trace::{Capture, Captured, Trace, Traceable, Values};
 use crate::{Error, LanguageModel, LocalFuture, Memory, ModelInput, Result};
+
+pub(crate) use sequences::IntoSequences;
 
 /// Tokens that caches have room for before they grow.
 const CACHE_CAPACITY: usize = 512;
@@ -27,16 +31,27 @@ type LastSeen<B> = Option<(usize, <B as Backend>::Tensor)>;
 
 /// A decoder, its eye if it has one, and the state of one sequence.
 pub struct Loaded<B: Backend> {
+    network: Network<B>,
+    sequence: RefCell<Sequence<B>>,
+}
+
+/// What does not change from step to step.
+struct Network<B: Backend> {
     backend: B,
     config: Config,
     decoder: Decoder<B>,
     eye: Option<Eye<B>>,
+    weights: WeightBytes,
+}
+
+/// The tokens of one conversation, as the layers remember them.
+struct Sequence<B: Backend> {
+    /// One a layer.
     caches: Vec<B::Cache>,
     /// Of every cached token.
     position_ids: Vec<[u32; 3]>,
     /// Where the next generated token stands on all axes: beyond every position so far.
     next_position: u32,
-    weights: WeightBytes,
 }
 
 /// The tower's sizes, some of which are the language model's.
@@ -111,21 +126,24 @@ impl<B: Backend> Loaded<B> {
     /// # Errors
     /// The first tensor that is missing or has another shape, by name.
     pub fn load(backend: B, w: &dyn Weights<B>, config: Config) -> Result<Self> {
+        let network = Network::load(backend, w, config)?;
+        let sequence = RefCell::new(network.sequence()?);
+        Ok(Self { network, sequence })
+    }
+}
+
+impl<B: Backend> Network<B> {
+    fn load(backend: B, w: &dyn Weights<B>, config: Config) -> Result<Self> {
         let w = &Metered { weights: w, backend: &backend, total: Cell::default() };
         let decoder = Decoder::load(w, &config.text)?;
         let eye = config.vision.as_ref().map(|vision| Eye::load(w, &config.text, vision)).transpose()?;
         let weights = w.total.get();
-        let caches = decoder.caches(&backend, CACHE_CAPACITY)?;
-        Ok(Self {
-            backend,
-            config,
-            decoder,
-            eye,
-            caches,
-            position_ids: Vec::new(),
-            next_position: 0,
-            weights,
-        })
+        Ok(Self { backend, config, decoder, eye, weights })
+    }
+
+    fn sequence(&self) -> Result<Sequence<B>> {
+        let caches = self.decoder.caches(&self.backend, CACHE_CAPACITY)?;
+        Ok(Sequence { caches, position_ids: Vec::new(), next_position: 0 })
     }
 
     /// Token embeddings of `rows`, picture rows in place.
@@ -159,7 +177,8 @@ impl<B: Backend> Loaded<B> {
 
     /// Runs `rows` of the prompt, all of whose earlier rows are cached, through the layers.
     fn prefill_rows(
-        &mut self,
+        &self,
+        sequence: &mut Sequence<B>,
         layout: &Layout<'_>,
         rows: &Range<usize>,
         last_seen: &mut LastSeen<B>,
@@ -171,37 +190,64 @@ impl<B: Backend> Loaded<B> {
             true => Modalities::split(&self.backend, &layout.is_vision[rows.clone()])?,
             false => None,
         };
-        self.append(x, &layout.position_ids[rows.clone()], modalities, taps)
+        self.append(&mut [(sequence, &layout.position_ids[rows.clone()])], x, modalities, taps)
     }
 
-    /// Runs new rows through the layers and remembers where they stand. After an error nothing is cached
-    /// that was not before.
+    /// Runs new rows of one or more sequences through the layers and remembers where they stand. After an
+    /// error nothing is cached that was not before.
     fn append(
-        &mut self,
+        &self,
+        sequences: &mut [(&mut Sequence<B>, &[[u32; 3]])],
         x: B::Tensor,
-        position_ids: &[[u32; 3]],
         modalities: Option<Modalities<B>>,
         taps: Option<&Taps<B>>,
     ) -> Result<B::Tensor> {
         let b = &self.backend;
-        let cos_sin = b.tensor(&self.decoder.rope.cos_sin(position_ids), self.config.text.head_dim)?;
-        let step = Step { backend: b, cos_sin, mask: Mask::Causal, modalities, taps };
-        match self.decoder.forward(&step, x, &mut self.caches) {
+        let position_ids: Vec<[u32; 3]> = sequences.iter().flat_map(|(_, ids)| ids.iter().copied()).collect();
+        let cos_sin = b.tensor(&self.decoder.rope.cos_sin(&position_ids), self.config.text.head_dim)?;
+        let mut cu_seqlens = vec![0];
+        cu_seqlens.extend(sequences.iter().scan(0, |end, (_, ids)| {
+            *end += ids.len() as u32;
+            Some(*end)
+        }));
+        let mask = match sequences.len() {
+            1 => Mask::Causal,
+            _ => Mask::Segments { cu_seqlens: &cu_seqlens, causal: true },
+        };
+        let step = Step { backend: b, cos_sin, mask, modalities, taps };
+        let mut caches: Vec<_> = sequences.iter_mut().map(|(sequence, _)| &mut sequence.caches[..]).collect();
+        match self.decoder.forward_sequences(&step, x, &mut caches) {
             Ok(hidden) => {
-                self.position_ids.extend_from_slice(position_ids);
-                self.next_position = self.next_position.max(position_after(position_ids));
+                for (sequence, ids) in sequences {
+                    sequence.position_ids.extend_from_slice(ids);
+                    sequence.next_position = sequence.next_position.max(position_after(ids));
+                }
                 Ok(hidden)
             }
             Err(error) => {
-                self.truncate_caches(self.position_ids.len())?;
+                for (sequence, _) in sequences {
+                    sequence.truncate_caches(b, sequence.position_ids.len())?;
+                }
                 Err(error.into())
             }
         }
     }
 
-    fn truncate_caches(&mut self, len: usize) -> Result<()> {
-        self.caches.iter_mut().try_for_each(|cache| self.backend.truncate(cache, len))?;
-        Ok(())
+    /// Appends a generated token to each sequence. Returns the rows of the residual stream, in their order.
+    fn append_tokens(&self, sequences: &mut [&mut Sequence<B>], tokens: &[u32]) -> Result<B::Tensor> {
+        let vocab_size = self.config.text.vocab_size;
+        if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
+            return Err(Error::Prompt(format!("token {token} is not in the vocabulary of {vocab_size}")));
+        }
+        let b = &self.backend;
+        let x = b.embed(&self.decoder.embed_tokens, &b.ids(tokens)?)?;
+        let position_ids: Vec<_> = sequences.iter().map(|sequence| [[sequence.next_position; 3]]).collect();
+        let mut rows: Vec<_> = sequences
+            .iter_mut()
+            .map(|sequence| &mut **sequence)
+            .zip(position_ids.iter().map(|ids| &ids[..]))
+            .collect();
+        self.append(&mut rows, x, None, None)
     }
 
     /// The `k` best tokens after the last row of `hidden`.
@@ -212,41 +258,47 @@ impl<B: Backend> Loaded<B> {
         Ok(b.top_k(&logits, k).await?)
     }
 
+    /// The `ks[i]` best tokens after row `i` of `hidden`; the head runs once.
+    async fn candidates_of_rows(&self, hidden: &B::Tensor, ks: &[usize]) -> Result<Vec<Vec<Candidate>>> {
+        let b = &self.backend;
+        let logits = self.decoder.logits(b, hidden, None)?;
+        let mut candidates = Vec::new();
+        for (row, &k) in (0..).zip(ks) {
+            candidates.push(b.top_k(&b.gather(&logits, &b.ids(&[row])?)?, k).await?);
+        }
+        Ok(candidates)
+    }
+
+    /// Reads what is new of `input`, and awaits `pause` between chunks.
     async fn prefill_chunks(
-        &mut self,
+        &self,
+        sequence: &RefCell<Sequence<B>>,
         input: &ModelInput,
         chunk: usize,
         k: usize,
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+        pause: impl AsyncFn(),
     ) -> Result<Vec<Candidate>> {
         let layout = Layout::new(input, &self.config)?;
-        let new = new_rows(&layout, self.context_len())?;
+        let new = new_rows(&layout, sequence.borrow().position_ids.len())?;
         let mut last_seen = None;
         for rows in chunks(&new, chunk) {
-            let hidden = self.prefill_rows(&layout, &rows, &mut last_seen, None)?;
+            let hidden =
+                self.prefill_rows(&mut sequence.borrow_mut(), &layout, &rows, &mut last_seen, None)?;
             if progress(rows.end - new.start, new.len()).is_break() {
                 return Err(Error::Cancelled);
             }
             if rows.end == new.end {
                 return self.candidates(&hidden, k).await;
             }
+            pause().await;
         }
         unreachable!("the chunks of rows that are not empty end with the last of them")
     }
 
-    async fn decode_token(&mut self, token: u32, k: usize) -> Result<Vec<Candidate>> {
-        let vocab_size = self.config.text.vocab_size;
-        if token as usize >= vocab_size {
-            return Err(Error::Prompt(format!("token {token} is not in the vocabulary of {vocab_size}")));
-        }
-        let b = &self.backend;
-        let x = b.embed(&self.decoder.embed_tokens, &b.ids(&[token])?)?;
-        let hidden = self.append(x, &[[self.next_position; 3]], None, None)?;
-        self.candidates(&hidden, k).await
-    }
-
     async fn trace_chunks(
-        &mut self,
+        &self,
+        sequence: &mut Sequence<B>,
         input: &ModelInput,
         chunk: usize,
         wanted: &[usize],
@@ -260,11 +312,11 @@ impl<B: Backend> Loaded<B> {
         let mut is_wanted = vec![false; n];
         wanted.iter().chain(&n.checked_sub(1)).for_each(|&row| is_wanted[row] = true);
 
-        self.truncate(0)?;
+        sequence.truncate(&self.backend, 0)?;
         let (mut logits, mut recorder, mut last_seen) = (Vec::new(), Recorder::new(capture), None);
         for rows in chunks(&new_rows(&layout, 0)?, chunk) {
             let taps = Taps::default();
-            let hidden = self.prefill_rows(&layout, &rows, &mut last_seen, Some(&taps))?;
+            let hidden = self.prefill_rows(sequence, &layout, &rows, &mut last_seen, Some(&taps))?;
             let b = &self.backend;
             // `hidden.norm` is of all rows, so that then the head runs over all of them too.
             let is_read = |row: usize| is_wanted[row] || capture.hidden;
@@ -286,6 +338,26 @@ impl<B: Backend> Loaded<B> {
             logits,
             captured: recorder.captured,
         })
+    }
+
+    fn bytes_resident(&self, context_len: usize) -> Memory {
+        let values_a_token = 2 * self.config.text.heads().kv_width() * self.config.text.n_layers;
+        let kv_cache = (context_len * values_a_token * size_of::<f32>()) as u64;
+        Memory { weights_mapped: self.weights.shared, weights_owned: self.weights.owned, kv_cache }
+    }
+}
+
+impl<B: Backend> Sequence<B> {
+    fn truncate(&mut self, b: &B, len: usize) -> Result<()> {
+        self.truncate_caches(b, len)?;
+        self.position_ids.truncate(len);
+        self.next_position = position_after(&self.position_ids);
+        Ok(())
+    }
+
+    fn truncate_caches(&mut self, b: &B, len: usize) -> Result<()> {
+        self.caches.iter_mut().try_for_each(|cache| b.truncate(cache, len))?;
+        Ok(())
     }
 }
 
@@ -356,18 +428,15 @@ impl Recorder {
 
 impl<B: Backend> LanguageModel for Loaded<B> {
     fn config(&self) -> &Config {
-        &self.config
+        &self.network.config
     }
 
     fn context_len(&self) -> usize {
-        self.position_ids.len()
+        self.sequence.borrow().position_ids.len()
     }
 
     fn truncate(&mut self, len: usize) -> Result<()> {
-        self.truncate_caches(len)?;
-        self.position_ids.truncate(len);
-        self.next_position = position_after(&self.position_ids);
-        Ok(())
+        self.sequence.get_mut().truncate(&self.network.backend, len)
     }
 
     fn prefill<'a>(
@@ -377,17 +446,18 @@ impl<B: Backend> LanguageModel for Loaded<B> {
         k: usize,
         progress: &'a mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> LocalFuture<'a, Result<Vec<Candidate>>> {
-        Box::pin(self.prefill_chunks(input, chunk, k, progress))
+        Box::pin(self.network.prefill_chunks(&self.sequence, input, chunk, k, progress, async || {}))
     }
 
     fn decode(&mut self, token: u32, k: usize) -> LocalFuture<'_, Result<Vec<Candidate>>> {
-        Box::pin(self.decode_token(token, k))
+        Box::pin(async move {
+            let hidden = self.network.append_tokens(&mut [self.sequence.get_mut()], &[token])?;
+            self.network.candidates(&hidden, k).await
+        })
     }
 
     fn bytes_resident(&self) -> Memory {
-        let values_a_token = 2 * self.config.text.heads().kv_width() * self.caches.len();
-        let kv_cache = (self.context_len() * values_a_token * size_of::<f32>()) as u64;
-        Memory { weights_mapped: self.weights.shared, weights_owned: self.weights.owned, kv_cache }
+        self.network.bytes_resident(self.context_len())
     }
 }
 
@@ -399,6 +469,6 @@ impl<B: Backend> Traceable for Loaded<B> {
         rows: &'a [usize],
         capture: Capture,
     ) -> LocalFuture<'a, Result<Trace>> {
-        Box::pin(self.trace_chunks(input, chunk, rows, capture))
+        Box::pin(self.network.trace_chunks(self.sequence.get_mut(), input, chunk, rows, capture))
     }
 }

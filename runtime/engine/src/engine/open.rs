@@ -1,7 +1,10 @@
 //! From the files of a model to an engine.
 
-use super::{Clock, Engine, EngineParts};
-use crate::chat_template::{BuiltIn, ChatTemplate};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::{Clock, Engine};
+use crate::chat_format::ChatFormat;
 use crate::{Device, ModelFiles, Result, load};
 
 impl Engine {
@@ -12,17 +15,9 @@ impl Engine {
     /// If a file is damaged or missing, or does not fit the others.
     pub fn open(files: &ModelFiles, device: Device, clock: Clock) -> Result<Self> {
         // The small files come first: a model without a vocabulary is refused before its weights are read.
-        let tokenizer = files.tokenizer()?;
-        let source = files.chat_template()?;
-        let preprocessor = files.preprocessor()?;
-        let defaults = files.generation_defaults()?;
+        let format = ChatFormat::files(files)?;
         let model = load(files, device)?;
-        let template = match source {
-            Some(source) => ChatTemplate::new(&source)?,
-            None => ChatTemplate::built_in(BuiltIn::for_model(model.config(), &tokenizer)?),
-        };
-        let mut engine = Engine::new(EngineParts { model, tokenizer, template, preprocessor, clock })?;
-        engine.stop_ids.extend(defaults.eos);
-        Ok(engine)
+        let format = format.for_model(model.config())?;
+        Engine::of(model, Arc::new(format), Rc::new(clock))
     }
 }

@@ -173,7 +173,7 @@ proptest! {
             // An empty system text makes one template leave out its frame, which holds no control token.
             let harmless = conversation("s", "a", "b", "t");
             let found = conversation(&system, &a, &b, &tool);
-            prop_assert_eq!(controls(&found, &engine.parts.tokenizer), controls(&harmless, &engine.parts.tokenizer));
+            prop_assert_eq!(controls(&found, engine.tokenizer()), controls(&harmless, engine.tokenizer()));
         }
     }
 }
