@@ -18,7 +18,7 @@ use crate::chat_template::ChatTemplate;
 use crate::generate::{Answer, Event, GenerateOptions, Listener, StopReason, TextStream};
 use crate::prompt::{Message, Prompt};
 use crate::sampler::Sampler;
-use crate::{Error, LanguageModel, LocalFuture, Memory, ModelInput, Result};
+use crate::{Error, LanguageModel, LocalFuture, Memory, ModelInput, Result, TokenLogprobs};
 
 /// Milliseconds since any fixed moment.
 pub type Clock = Box<dyn Fn() -> f64>;
@@ -190,8 +190,13 @@ impl Engine {
         let mut stream = TextStream::new(self.format.tokenizer(), &options.stop, prompt.in_reasoning);
         let mut listener = Listener { on_event, cancelled: false };
 
+        let n_candidates = |sampler: &Sampler| match options.logprobs {
+            Some(_) => usize::MAX,
+            None => sampler.n_candidates(),
+        };
+
         let (cached_tokens, candidates) =
-            self.prefill(&prompt.input, options, sampler.n_candidates(), &mut listener).await?;
+            self.prefill(&prompt.input, options, n_candidates(&sampler), &mut listener).await?;
         let prefilled = (self.clock)();
         let mut first_token = prefilled;
         let mut answer_ids = Vec::new();
@@ -209,7 +214,7 @@ impl Engine {
                 if self.cached.len() >= limit {
                     break StopReason::ContextFull;
                 }
-                next = self.model.decode(token, sampler.n_candidates()).await?;
+                next = self.model.decode(token, n_candidates(&sampler)).await?;
                 self.cached.push((token, 0));
             }
             let token = sampler.sample(&next)?;
@@ -218,6 +223,9 @@ impl Engine {
                 first_token = (self.clock)();
             }
             listener.tell(Event::Token(token));
+            if let Some(n_top) = options.logprobs {
+                listener.tell(Event::Logprobs(TokenLogprobs::new(&next, token, n_top)));
+            }
             if !options.ignore_eos && self.format.ends_answer(token) {
                 break StopReason::Eos;
             }
@@ -228,11 +236,13 @@ impl Engine {
         };
         stream.finish(stop_reason == StopReason::StopString, &mut |event| listener.tell(event));
         let ended = (self.clock)();
+        let stop_text = stream.stop_text().map(str::to_owned);
         Ok(Answer {
             text: stream.text,
             reasoning: Some(stream.reasoning).filter(|text| !text.is_empty()),
             token_ids: answer_ids,
             stop_reason,
+            stop_text,
             prompt_tokens: token_ids.len(),
             cached_tokens,
             generated_tokens: n_generated,

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use tokenizer::{Detokenizer, Tokenizer};
 
+use crate::TokenLogprobs;
 use crate::answer::{AnswerParser, Piece, partial_suffix};
 use crate::sampler::SamplerOptions;
 
@@ -38,6 +39,8 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// Whether the model shall think first; `None` leaves it to the template.
     pub enable_thinking: Option<bool>,
+    /// If each token's probability is to be told, with how many of the likeliest ones beside it.
+    pub logprobs: Option<usize>,
 }
 
 impl Default for GenerateOptions {
@@ -58,6 +61,7 @@ impl Default for GenerateOptions {
             reuse_prefix: true,
             ignore_eos: false,
             enable_thinking: None,
+            logprobs: None,
         }
     }
 }
@@ -78,7 +82,7 @@ impl GenerateOptions {
 }
 
 /// Something happened; who is told may answer `Break` to cancel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// So many of the prompt's new tokens are read.
     Prefill {
@@ -89,6 +93,8 @@ pub enum Event {
     },
     /// A token was chosen, whether or not it shows yet.
     Token(u32),
+    /// How likely that token was, if the options ask for it.
+    Logprobs(TokenLogprobs),
     /// More of what the model thinks.
     Reasoning(String),
     /// More of the answer.
@@ -121,6 +127,8 @@ pub struct Answer {
     pub token_ids: Vec<u32>,
     /// Why it ended.
     pub stop_reason: StopReason,
+    /// The stop text that came, if one ended it.
+    pub stop_text: Option<String>,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
     /// Those of them that were cached.
@@ -174,6 +182,11 @@ impl TextStream {
         stopped
     }
 
+    /// The stop text that came.
+    pub(crate) fn stop_text(&self) -> Option<&str> {
+        self.stops.hit.as_deref()
+    }
+
     /// Ends the stream. What was held back in fear of a stop text is shown, unless one came.
     pub(crate) fn finish(&mut self, stopped: bool, emit: &mut dyn FnMut(Event)) {
         if !stopped {
@@ -205,6 +218,8 @@ impl TextStream {
 struct StopStrings {
     stops: Vec<String>,
     pending: String,
+    /// The one that came.
+    hit: Option<String>,
 }
 
 impl StopStrings {
@@ -212,13 +227,16 @@ impl StopStrings {
         Self {
             stops: stops.iter().filter(|stop| !stop.is_empty()).cloned().collect(),
             pending: String::new(),
+            hit: None,
         }
     }
 
     /// The text that is certain, and whether a stop text follows it.
     fn push(&mut self, text: &str) -> (String, bool) {
         self.pending.push_str(text);
-        if let Some(at) = self.stops.iter().filter_map(|stop| self.pending.find(stop.as_str())).min() {
+        let found = self.stops.iter().filter_map(|stop| Some((self.pending.find(stop.as_str())?, stop)));
+        if let Some((at, stop)) = found.min_by_key(|&(at, _)| at) {
+            self.hit = Some(stop.clone());
             self.pending.truncate(at);
             return (std::mem::take(&mut self.pending), true);
         }

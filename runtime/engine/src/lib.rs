@@ -16,6 +16,7 @@ mod language_model;
 mod layout;
 mod load;
 mod loaded;
+mod logprobs;
 mod prompt;
 pub mod quantize;
 pub mod sampler;
@@ -31,6 +32,7 @@ pub use generate::{Answer, Event, GenerateOptions, StopReason};
 pub use language_model::{LanguageModel, LocalFuture, Memory, ModelInput, Sequences, Visual};
 pub use load::{Device, load, load_sequences, load_traceable, measure_importance};
 pub use loaded::{Loaded, tower_config};
+pub use logprobs::TokenLogprobs;
 pub use prompt::{Message, Part, Prompt, Role};
 pub use trace::{Capture, Captured, Trace, Traceable, Values};
 

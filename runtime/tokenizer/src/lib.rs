@@ -148,6 +148,14 @@ impl Tokenizer {
         self.inner.vocabulary.text(id).map(str::to_owned)
     }
 
+    /// The bytes that a token adds to a text, its spelling if it is a control token. They may be part of a
+    /// character.
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.inner.vocabulary.spell(id, false, &mut bytes);
+        bytes
+    }
+
     /// One more than the highest id.
     pub fn vocab_size(&self) -> usize {
         self.inner.vocabulary.len()
