@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use engine::{Device, Engine, GenerateOptions, GenerationDefaults, ModelFiles};
+use engine::{Batch, Clock, Device, Engine, GenerateOptions, GenerationDefaults, ModelFiles};
 
 /// Which model answers, and on how many threads.
 #[derive(Debug, Clone, Args)]
@@ -30,10 +30,18 @@ impl ModelArgs {
 
     /// Loads the model from files that are open.
     pub(crate) fn engine_of(&self, files: &ModelFiles) -> anyhow::Result<Engine> {
-        let start = Instant::now();
-        let clock = Box::new(move || start.elapsed().as_secs_f64() * 1000.0);
-        Ok(Engine::open(files, Device::Cpu, clock)?)
+        Ok(Engine::open(files, Device::Cpu, clock())?)
     }
+
+    /// Loads the model for several conversations from files that are open.
+    pub(crate) fn batch_of(&self, files: &ModelFiles) -> anyhow::Result<Batch> {
+        Ok(Batch::open(files, Device::Cpu, clock())?)
+    }
+}
+
+fn clock() -> Clock {
+    let start = Instant::now();
+    Box::new(move || start.elapsed().as_secs_f64() * 1000.0)
 }
 
 /// The files of the model at `path`, or of the one inside this program.
@@ -94,17 +102,7 @@ impl SamplingArgs {
 
     /// As the model's authors sample from it, unless a flag wishes otherwise.
     pub(crate) fn options_of(&self, model: &GenerationDefaults) -> GenerateOptions {
-        let mut options = GenerateOptions::default();
-        if model.do_sample != Some(false) {
-            set(&mut options.temperature, model.temperature);
-            set(&mut options.top_k, model.top_k);
-            set(&mut options.top_p, model.top_p);
-            set(&mut options.min_p, model.min_p);
-        }
-        set(&mut options.repetition_penalty, model.repetition_penalty);
-        set(&mut options.frequency_penalty, model.frequency_penalty);
-        set(&mut options.presence_penalty, model.presence_penalty);
-        self.over(options)
+        self.over(defaults_of(model))
     }
 
     fn over(&self, mut options: GenerateOptions) -> GenerateOptions {
@@ -124,6 +122,21 @@ impl SamplingArgs {
             ..options
         }
     }
+}
+
+/// How the model's authors sample from it.
+pub(crate) fn defaults_of(model: &GenerationDefaults) -> GenerateOptions {
+    let mut options = GenerateOptions::default();
+    if model.do_sample != Some(false) {
+        set(&mut options.temperature, model.temperature);
+        set(&mut options.top_k, model.top_k);
+        set(&mut options.top_p, model.top_p);
+        set(&mut options.min_p, model.min_p);
+    }
+    set(&mut options.repetition_penalty, model.repetition_penalty);
+    set(&mut options.frequency_penalty, model.frequency_penalty);
+    set(&mut options.presence_penalty, model.presence_penalty);
+    options
 }
 
 fn set<T: Copy, U: Copy + Into<T>>(option: &mut T, wish: Option<U>) {

@@ -12,7 +12,7 @@ const ANSWERING: u8 = 1;
 const CANCELLED: u8 = 2;
 
 /// The exit code of a program that was interrupted, as shells count it.
-const INTERRUPTED: i32 = 130;
+pub(crate) const INTERRUPTED: i32 = 130;
 
 /// Notices Ctrl-C. There is at most one in a process.
 pub(crate) struct Interrupt {

@@ -19,6 +19,8 @@ mod interrupt;
 mod memory;
 mod output;
 mod quantize;
+mod serve;
+mod server_key;
 
 use std::io;
 use std::process::ExitCode;
@@ -42,6 +44,7 @@ enum Command {
     Caption(caption::CaptionArgs),
     Ask(ask::AskArgs),
     Chat(chat::ChatArgs),
+    Serve(serve::ServeArgs),
     Inspect(inspect::InspectArgs),
     Bench(bench::BenchArgs),
     Eval(eval::EvalArgs),
@@ -60,6 +63,7 @@ impl Command {
             Command::Caption(args) => args.model.threads,
             Command::Ask(args) => args.model.threads,
             Command::Chat(args) => args.model.threads,
+            Command::Serve(args) => args.model.threads,
             Command::Bench(args) => args.model.threads,
             Command::Eval(args) => args.model.threads,
             Command::Quantize(args) => args.threads,
@@ -108,6 +112,7 @@ fn run(command: Command, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Caption(args) => caption::run(args, output),
         Command::Ask(args) => ask::run(args, output),
         Command::Chat(args) => chat::run(args, output),
+        Command::Serve(args) => serve::run(args, output),
         Command::Inspect(args) => inspect::run(args, output),
         Command::Bench(args) => bench::run(args, output),
         Command::Eval(args) => eval::run(args, output),
