@@ -4,6 +4,7 @@
 
 use std::env;
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -17,12 +18,13 @@ struct Check {
     commands: fn() -> Result<Vec<Command>, String>,
 }
 
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 7] = [
     Check { name: "fmt", about: "formatting", commands: || Ok(vec![cargo("fmt --all --check")]) },
     Check { name: "clippy", about: "lints, warnings denied", commands: clippy },
     Check { name: "doc", about: "documentation, warnings denied", commands: doc },
     Check { name: "test", about: "all tests", commands: || Ok(vec![cargo("test --workspace --locked")]) },
     Check { name: "wasm", about: "the crates that run in a browser", commands: wasm },
+    Check { name: "clients", about: "the official Python clients against `ocelli serve`", commands: clients },
     Check { name: "readme", about: "the commands of README.md", commands: readme },
 ];
 
@@ -82,6 +84,32 @@ fn wasm() -> Result<Vec<Command>, String> {
     Ok(vec![cargo(&format!(
         "check --locked --target wasm32-unknown-unknown --no-default-features{packages}"
     ))])
+}
+
+/// Python is not needed for anything else, so where it is missing this is passed over, and said.
+fn clients() -> Result<Vec<Command>, String> {
+    const PYTHON: &str = "python3";
+    if Command::new(PYTHON).arg("--version").output().is_err() {
+        eprintln!("== clients passed over: there is no {PYTHON}");
+        return Ok(Vec::new());
+    }
+    let target = PathBuf::from(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()));
+    let target = env::current_dir().map_err(|e| e.to_string())?.join(target);
+    let venv = target.join("clients");
+    let in_venv = |program: &str| {
+        let folder = if cfg!(windows) { "Scripts" } else { "bin" };
+        Command::new(venv.join(folder).join(program))
+    };
+    let mut make = Command::new(PYTHON);
+    make.args(["-m", "venv"]).arg(&venv);
+    let mut install = in_venv("python");
+    install.args(["-m", "pip", "install", "--quiet", "-r", "tests/clients/requirements.txt"]);
+    let mut test = in_venv("python");
+    test.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider", "tests/clients"]);
+    test.env("OCELLI", target.join("debug").join(format!("ocelli{}", env::consts::EXE_SUFFIX)));
+    test.env("PYTHONDONTWRITEBYTECODE", "1");
+    // As the tests build it, so that nothing is compiled once more with other features.
+    Ok(vec![cargo("test --workspace --locked --no-run --quiet"), make, install, test])
 }
 
 /// The lines of README.md that begin with `$ ` inside blocks marked `console`, each run by a shell.
