@@ -6,14 +6,14 @@ use crate::support::ocelli;
 
 /// What greedy decoding says about the pictures of the repository, right or wrong. A new model brings new words.
 const CAPTIONS: [(&str, &str); 8] = [
-    ("car-on-grass.png", "A large red umbrella on grass."),
-    ("cup.jpg", "A large white book on a photo."),
-    ("fish-in-the-sea.png", "Two orange books on the sea."),
-    ("star-and-heart.png", "A yellow elephant and a red heart at night."),
+    ("car-on-grass.png", "A large red car on grass."),
+    ("cup.jpg", "A large white cup on a blue background."),
+    ("fish-in-the-sea.png", "A large orange fish on the sea."),
+    ("star-and-heart.png", "A yellow star and a red heart on a black background."),
     ("three-hearts.png", "Three purple hearts on a white background."),
-    ("tree-and-car.png", "A green umbrella and a blue umbrella on grass."),
-    ("two-apples.png", "Two red books on a white background."),
-    ("umbrella.webp", "A purple car and a purple car on a yellow background."),
+    ("tree-and-car.png", "A green tree and a blue car on grass."),
+    ("two-apples.png", "Two red apples on a white background."),
+    ("umbrella.webp", "A large purple umbrella on a yellow background."),
 ];
 
 #[test]
