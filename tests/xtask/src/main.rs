@@ -89,8 +89,10 @@ fn wasm() -> Result<Vec<Command>, String> {
 /// Python is not needed for anything else, so where it is missing this is passed over, and said.
 fn clients() -> Result<Vec<Command>, String> {
     const PYTHON: &str = "python3";
-    if Command::new(PYTHON).arg("--version").output().is_err() {
-        eprintln!("== clients passed over: there is no {PYTHON}");
+    // Debian keeps what `venv` needs in a package of its own.
+    let ready = Command::new(PYTHON).args(["-c", "import ensurepip, venv"]).output();
+    if !ready.is_ok_and(|output| output.status.success()) {
+        eprintln!("== clients passed over: there is no {PYTHON} with venv; on Debian, install python3-venv");
         return Ok(Vec::new());
     }
     let target = PathBuf::from(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()));
