@@ -4,6 +4,7 @@ import mutations
 import record_chat
 import record_gguf
 import record_models
+import record_mtp
 import record_naming
 import record_preprocess
 import record_tokenizer
@@ -11,6 +12,7 @@ import record_tokenizer
 if __name__ == "__main__":
     for case in record_models.CASES:
         record_models.record(case)
+    record_mtp.main()
     record_naming.main()
     record_tokenizer.main()
     record_tokenizer.byte_level()

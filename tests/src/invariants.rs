@@ -68,6 +68,38 @@ fn decoding_one_by_one_equals_prefill() {
     }
 }
 
+/// Guesses are computed together with the token before them. If the bits of a row depended on those beside it, a
+/// guess could change the answer where two tokens are almost equally likely.
+#[test]
+fn rows_appended_together_have_the_bits_of_rows_appended_apart() {
+    let quantized = ["gguf_q8_0", "gguf_q4_0", "gguf_q5_1", "gguf_k_quants", "gguf_moe_mixed"];
+    for name in KINDS.into_iter().chain(quantized) {
+        for device in [Device::Cpu, Device::CpuExact, Device::Reference] {
+            let case = case(name);
+            let mut model = case.load(device);
+            let input = case.prompt(model.config());
+            let vocab_size = model.config().text.vocab_size;
+            let tokens: Vec<u32> = (0..8).map(|i| 3 + i * 7).collect();
+            let n = input.token_ids.len();
+            prefill(&mut *model, &input, 512);
+            let apart: Vec<Vec<Candidate>> = tokens
+                .iter()
+                .map(|&token| pollster::block_on(model.decode(token, vocab_size)).unwrap())
+                .collect();
+            for n_rows in 2..=tokens.len().min(model.exact_rows()) {
+                model.truncate(n).unwrap();
+                let together: Vec<_> = tokens
+                    .chunks(n_rows)
+                    .flat_map(|tokens| pollster::block_on(model.decode_rows(tokens, vocab_size)).unwrap())
+                    .collect();
+                assert!(together == apart, "{name} on {device:?}, {n_rows} rows at once");
+                assert_eq!(model.context_len(), n + tokens.len());
+            }
+        }
+        assert!(case(name).load(Device::Cpu).exact_rows() >= 8, "{name}: nothing was tested");
+    }
+}
+
 #[test]
 fn a_prefix_of_any_length_is_reused() {
     for name in KINDS {

@@ -6,6 +6,7 @@
 
 mod image_front;
 mod invariants;
+mod mtp;
 mod mutations;
 mod parity;
 mod recorded;

@@ -5,6 +5,7 @@ use tensor::{
     Backend, Candidate, Error, Experts, Gelu, Heads, Mask, RawTensor, Result, RopePairs, Routing, WeightBytes,
 };
 
+use crate::kernels::EXACT_ROWS;
 use crate::{KvCache, Weight, composed, ops};
 
 /// A candle device and the form in which operations run on it.
@@ -151,6 +152,10 @@ impl Backend for Candle {
             [rows, cols] => (rows, cols),
             _ => (1, x.elem_count()),
         }
+    }
+
+    fn exact_rows(&self) -> usize {
+        if self.composed { 1 } else { EXACT_ROWS }
     }
 
     async fn read(&self, x: &Tensor) -> Result<Vec<f32>> {

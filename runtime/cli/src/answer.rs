@@ -67,6 +67,9 @@ struct Tokens {
     prompt: usize,
     cached: usize,
     generated: usize,
+    /// Guessed ahead and computed, and how many of those are in the answer.
+    drafted: usize,
+    accepted: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -92,6 +95,8 @@ impl Account {
                 prompt: answer.prompt_tokens,
                 cached: answer.cached_tokens,
                 generated: answer.generated_tokens,
+                drafted: answer.guesses.drafted,
+                accepted: answer.guesses.accepted,
             },
             timings: Timings {
                 prefill_ms: round(answer.prefill_ms),

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use clap::Args;
-use engine::{Batch, Clock, Device, Engine, GenerateOptions, GenerationDefaults, ModelFiles};
+use clap::{Args, ValueEnum};
+use engine::{Batch, Clock, Device, Engine, GenerateOptions, GenerationDefaults, ModelFiles, Speculation};
 
 /// Which model answers, and on how many threads.
 #[derive(Debug, Clone, Args)]
@@ -92,6 +92,35 @@ pub(crate) struct SamplingArgs {
     /// Rows of the prompt to compute at a time; changes memory and time, not the answer
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     prefill_chunk: Option<u32>,
+    #[command(flatten)]
+    speculation: SpeculationArgs,
+}
+
+/// Whether tokens are guessed ahead.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct SpeculationArgs {
+    /// Guess tokens ahead by what the conversation says already, or also by a head of the model that predicts
+    /// further tokens, if it has one; changes the time, not the answer
+    #[arg(long, value_name = "FROM", default_value = "lookup")]
+    speculate: Speculate,
+}
+
+// What these mean is in the help of the option: with help of their own, all help would become long.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Speculate {
+    Off,
+    Lookup,
+    Head,
+}
+
+impl SpeculationArgs {
+    pub(crate) fn speculation(self) -> Speculation {
+        match self.speculate {
+            Speculate::Off => Speculation::Off,
+            Speculate::Lookup => Speculation::Lookup,
+            Speculate::Head => Speculation::Head,
+        }
+    }
 }
 
 impl SamplingArgs {
@@ -119,6 +148,7 @@ impl SamplingArgs {
             stop: self.stop.clone(),
             max_tokens: self.max_tokens,
             enable_thinking: self.think.then_some(true),
+            speculation: self.speculation.speculation(),
             ..options
         }
     }

@@ -46,6 +46,9 @@ pub(crate) struct QuantizeArgs {
     /// A text to measure on which weights matter most, and keep nearer; runs the whole model
     #[arg(long, value_name = "TEXT")]
     importance: Option<PathBuf>,
+    /// Keep the head that predicts further tokens, if the model has one; llama.cpp refuses such files
+    #[arg(long)]
+    mtp: bool,
     /// Replace OUT.gguf if it is there, and begin anew
     #[arg(long, short)]
     force: bool,
@@ -68,7 +71,8 @@ pub(crate) fn run(args: QuantizeArgs, output: &mut Output) -> anyhow::Result<Out
     check_out(&args)?;
     let preset = Preset::named(&args.preset).expect("clap knows the same names");
     let files = ModelFiles::open(&args.model)?;
-    let mut plan = Quantization::plan(&files, &preset)?;
+    let plan = if args.mtp { Quantization::plan_with_mtp } else { Quantization::plan };
+    let mut plan = plan(&files, &preset)?;
     if let Some(text) = &args.importance {
         let name = text.file_name().unwrap_or_default().to_string_lossy();
         plan = plan.with_importance(measure_on(text, &files, output)?, &name)?;

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use engine::GenerateOptions;
 use server::{Access, Options, Server};
 
 use crate::Outcome;
-use crate::args::{ModelArgs, defaults_of};
+use crate::args::{ModelArgs, SpeculationArgs, defaults_of};
 use crate::interrupt::INTERRUPTED;
 use crate::output::Output;
 use crate::server_key;
@@ -49,6 +50,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, short)]
     quiet: bool,
     #[command(flatten)]
+    speculation: SpeculationArgs,
+    #[command(flatten)]
     pub(crate) model: ModelArgs,
 }
 
@@ -63,7 +66,10 @@ pub(crate) fn run(args: ServeArgs, output: &mut Output) -> anyhow::Result<Outcom
     let key = needs_key.then(|| server_key::obtain(args.new_key, output)).transpose()?;
     let options = Options {
         model: args.name.unwrap_or_else(|| name_of(args.model.model.as_deref())),
-        defaults: defaults_of(&files.generation_defaults()?),
+        defaults: GenerateOptions {
+            speculation: args.speculation.speculation(),
+            ..defaults_of(&files.generation_defaults()?)
+        },
         n_slots: args.slots.into(),
         queue: args.queue.into(),
         granted: args.grant,

@@ -15,7 +15,8 @@ use vision::Preprocessor;
 use crate::cache_keys::{CacheKey, cache_keys};
 use crate::chat_format::ChatFormat;
 use crate::chat_template::ChatTemplate;
-use crate::generate::{Answer, Event, GenerateOptions, Listener, StopReason, TextStream};
+use crate::generate::{Answer, Event, GenerateOptions, Listener, Speculation, StopReason, TextStream};
+use crate::lookahead::{Lookahead, Source};
 use crate::prompt::{Message, Prompt};
 use crate::sampler::Sampler;
 use crate::{Error, LanguageModel, LocalFuture, Memory, ModelInput, Result, TokenLogprobs};
@@ -47,7 +48,7 @@ pub struct Engine {
     model: Box<dyn LanguageModel>,
     format: Arc<ChatFormat>,
     clock: Rc<Clock>,
-    /// As long as the model's context.
+    /// The first of those in the model's context; behind them there may be rows of guesses.
     cached: Vec<CacheKey>,
     /// Whether the cached tokens stand at positions that a prompt gave, which their keys do not tell.
     at_given_positions: bool,
@@ -189,6 +190,8 @@ impl Engine {
         let mut sampler = Sampler::new(&options.sampler(), options.seed, token_ids)?;
         let mut stream = TextStream::new(self.format.tokenizer(), &options.stop, prompt.in_reasoning);
         let mut listener = Listener { on_event, cancelled: false };
+        let mut lookahead = Lookahead::new(options.speculation, token_ids);
+        self.model.set_drafting(options.speculation == Speculation::Head)?;
 
         let n_candidates = |sampler: &Sampler| match options.logprobs {
             Some(_) => usize::MAX,
@@ -214,8 +217,8 @@ impl Engine {
                 if self.cached.len() >= limit {
                     break StopReason::ContextFull;
                 }
-                next = self.model.decode(token, n_candidates(&sampler)).await?;
-                self.cached.push((token, 0));
+                let room = (limit - self.cached.len()).min(options.max_tokens - n_generated) - 1;
+                next = self.decode(token, n_candidates(&sampler), room, &mut lookahead).await?;
             }
             let token = sampler.sample(&next)?;
             n_generated += 1;
@@ -249,8 +252,49 @@ impl Engine {
             ttft_ms: first_token - started,
             prefill_ms: prefilled - started,
             decode_ms: ended - first_token,
+            guesses: lookahead.guesses(),
             notes: prompt.notes.clone(),
         })
+    }
+
+    /// The `k` best candidates after `token`, which was chosen: from a row computed ahead, or from a step that
+    /// computes at most `room` rows of guesses with it.
+    async fn decode(
+        &mut self,
+        token: u32,
+        k: usize,
+        room: usize,
+        lookahead: &mut Lookahead,
+    ) -> Result<Vec<Candidate>> {
+        let ready = lookahead.choose(token);
+        let next = match ready {
+            Some(candidates) => candidates,
+            None => {
+                // Behind the chosen tokens there may be guesses that were not.
+                if self.model.context_len() > self.cached.len() {
+                    self.model.truncate(self.cached.len())?;
+                }
+                let room = room.min(self.model.exact_rows().saturating_sub(1));
+                let now =
+                    |clock: &Clock, lookahead: &Lookahead| if lookahead.is_on() { clock() } else { 0.0 };
+                let started = now(&self.clock, lookahead);
+                let (mut draft, mut source) = (lookahead.draft(room), Source::Lookup);
+                if draft.is_empty() {
+                    let n = lookahead.head_length(room);
+                    if n > 0 {
+                        (draft, source) = (self.model.draft(token, n).await?, Source::Head);
+                    }
+                }
+                let tokens = [&[token], &draft[..]].concat();
+                // Each token chosen on the way may need one candidate more: the sampler asks for those besides
+                // the tokens it penalises.
+                let rows = self.model.decode_rows(&tokens, k.saturating_add(draft.len())).await?;
+                let ms = now(&self.clock, lookahead) - started;
+                lookahead.step(&draft, source, ms, rows)
+            }
+        };
+        self.cached.push((token, 0));
+        Ok(next)
     }
 
     /// Reads what is not cached yet. Returns how much was, and the candidates, unless it was cancelled.

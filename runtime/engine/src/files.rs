@@ -17,6 +17,7 @@ use vision::{Preprocessor, Resampler, Tower};
 
 pub use generation_defaults::GenerationDefaults;
 
+use crate::loaded::load_mtp;
 use crate::{Error, Result, tower_config};
 
 const SHARD_INDEX: &str = "model.safetensors.index.json";
@@ -78,6 +79,7 @@ impl ModelFiles {
         let config = checkpoint.config.clone();
         let load = checkpoint.check(|w| {
             Decoder::load(w, &config.text)?;
+            load_mtp(w, &config)?;
             if let Some(vision) = &config.vision {
                 let config = tower_config(&config.text, vision);
                 Tower::load(w, &config)?;

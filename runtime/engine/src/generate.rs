@@ -6,6 +6,7 @@ use tokenizer::{Detokenizer, Tokenizer};
 
 use crate::TokenLogprobs;
 use crate::answer::{AnswerParser, Piece, partial_suffix};
+use crate::lookahead::Guesses;
 use crate::sampler::SamplerOptions;
 
 /// How an answer is made. The default is greedy, of at most 256 tokens.
@@ -41,6 +42,20 @@ pub struct GenerateOptions {
     pub enable_thinking: Option<bool>,
     /// If each token's probability is to be told, with how many of the likeliest ones beside it.
     pub logprobs: Option<usize>,
+    /// Whether tokens are guessed ahead: changes the time, not the answer.
+    pub speculation: Speculation,
+}
+
+/// From what the tokens after the next one are guessed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Speculation {
+    /// Nothing: one token a pass.
+    Off,
+    /// What followed the last few tokens earlier in the conversation.
+    #[default]
+    Lookup,
+    /// That first, else a head of the model's own that predicts further tokens, if it has one.
+    Head,
 }
 
 impl Default for GenerateOptions {
@@ -62,6 +77,7 @@ impl Default for GenerateOptions {
             ignore_eos: false,
             enable_thinking: None,
             logprobs: None,
+            speculation: Speculation::default(),
         }
     }
 }
@@ -135,6 +151,8 @@ pub struct Answer {
     pub cached_tokens: usize,
     /// Tokens that were generated, the ending one included.
     pub generated_tokens: usize,
+    /// What guessing tokens ahead brought.
+    pub guesses: Guesses,
     /// From the call to the first token.
     pub ttft_ms: f64,
     /// Reading the prompt.

@@ -81,9 +81,45 @@ pub trait LanguageModel {
         progress: &'a mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> LocalFuture<'a, Result<Vec<Candidate>>>;
 
-    /// Appends one generated token, which counts as text whatever its id.
-    /// Returns the `k` best candidates for the one after it, best first.
-    fn decode(&mut self, token: u32, k: usize) -> LocalFuture<'_, Result<Vec<Candidate>>>;
+    /// Tokens that [`decode_rows`](Self::decode_rows) appends with the bits that one by one would give; 1 if none
+    /// but the first are sure of that, or if more than one would hold up others.
+    fn exact_rows(&self) -> usize;
+
+    /// Whether [`draft`](Self::draft) will be asked for: a head that guesses must see the prompt too. What is
+    /// cached already stays unknown to it. Models without such a head need not care.
+    ///
+    /// # Errors
+    /// If the device has no room for what the head remembers.
+    fn set_drafting(&mut self, on: bool) -> Result<()> {
+        let _ = on;
+        Ok(())
+    }
+
+    /// At most `n` tokens that a head of this model's own expects after `token`, which is about to be appended;
+    /// none if it has no such head.
+    fn draft(&mut self, token: u32, n: usize) -> LocalFuture<'_, Result<Vec<u32>>> {
+        let _ = (token, n);
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Appends tokens in one pass, generated or guessed, which count as text whatever their ids.
+    /// Returns for each of them the `k` best candidates for the one after it, best first.
+    ///
+    /// # Errors
+    /// If a token is not in the vocabulary; nothing is cached then that was not before.
+    fn decode_rows<'a>(
+        &'a mut self,
+        tokens: &'a [u32],
+        k: usize,
+    ) -> LocalFuture<'a, Result<Vec<Vec<Candidate>>>>;
+
+    /// [`decode_rows`](Self::decode_rows) of one token.
+    fn decode(&mut self, token: u32, k: usize) -> LocalFuture<'_, Result<Vec<Candidate>>> {
+        Box::pin(async move {
+            let rows = self.decode_rows(&[token], k).await?;
+            Ok(rows.into_iter().next().expect("one row a token"))
+        })
+    }
 
     /// Bytes held now.
     fn bytes_resident(&self) -> Memory;

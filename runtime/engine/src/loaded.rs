@@ -1,12 +1,13 @@
 //! A model on one backend. No other module of the engine is generic over backends.
 
+mod foresight;
 mod sequences;
 
 use std::cell::{Cell, RefCell};
 use std::ops::{ControlFlow, Range};
 
 use model::config::{Config, TextConfig, VisionConfig};
-use model::{Decoder, Modalities, Step};
+use model::{Decoder, Modalities, MtpHead, Step};
 use tensor::{Backend, Candidate, Mask, Tapped, Taps, WeightBytes, Weights};
 use vision::{Resampler, Tower, TowerConfig};
 
@@ -14,6 +15,7 @@ use crate::layout::{Layout, Piece};
 use crate::trace::{Capture, Captured, Trace, Traceable, Values};
 use crate::{Error, LanguageModel, LocalFuture, Memory, ModelInput, Result};
 
+use foresight::Foresight;
 pub(crate) use sequences::IntoSequences;
 
 /// Tokens that caches have room for before they grow.
@@ -41,6 +43,8 @@ struct Network<B: Backend> {
     config: Config,
     decoder: Decoder<B>,
     eye: Option<Eye<B>>,
+    /// Guesses tokens, if the checkpoint has such a head.
+    mtp: Option<MtpHead<B>>,
     weights: WeightBytes,
 }
 
@@ -52,6 +56,8 @@ struct Sequence<B: Backend> {
     position_ids: Vec<[u32; 3]>,
     /// Where the next generated token stands on all axes: beyond every position so far.
     next_position: u32,
+    /// What the head remembers that guesses tokens, if somebody wants guesses.
+    foresight: Option<Foresight<B>>,
 }
 
 /// The tower's sizes, some of which are the language model's.
@@ -69,6 +75,18 @@ pub fn tower_config(text: &TextConfig, vision: &VisionConfig) -> TowerConfig {
         rope_theta: vision.rope_theta,
         text_hidden_size: text.hidden_size,
         text_norm_eps: text.rms_norm_eps,
+    }
+}
+
+/// The head that guesses tokens of a text model, if its checkpoint has one.
+pub(crate) fn load_mtp<B: Backend>(
+    w: &dyn Weights<B>,
+    config: &Config,
+) -> tensor::Result<Option<MtpHead<B>>> {
+    match config.vision {
+        // It knows nothing of pictures.
+        Some(_) => Ok(None),
+        None => MtpHead::load(w, &config.text),
     }
 }
 
@@ -137,13 +155,14 @@ impl<B: Backend> Network<B> {
         let w = &Metered { weights: w, backend: &backend, total: Cell::default() };
         let decoder = Decoder::load(w, &config.text)?;
         let eye = config.vision.as_ref().map(|vision| Eye::load(w, &config.text, vision)).transpose()?;
+        let mtp = load_mtp(w, &config)?;
         let weights = w.total.get();
-        Ok(Self { backend, config, decoder, eye, weights })
+        Ok(Self { backend, config, decoder, eye, mtp, weights })
     }
 
     fn sequence(&self) -> Result<Sequence<B>> {
         let caches = self.decoder.caches(&self.backend, CACHE_CAPACITY)?;
-        Ok(Sequence { caches, position_ids: Vec::new(), next_position: 0 })
+        Ok(Sequence { caches, position_ids: Vec::new(), next_position: 0, foresight: None })
     }
 
     /// Token embeddings of `rows`, picture rows in place.
@@ -216,7 +235,12 @@ impl<B: Backend> Network<B> {
         };
         let step = Step { backend: b, cos_sin, mask, modalities, taps };
         let mut caches: Vec<_> = sequences.iter_mut().map(|(sequence, _)| &mut sequence.caches[..]).collect();
-        match self.decoder.forward_sequences(&step, x, &mut caches) {
+        let forward = self.decoder.forward_sequences(&step, x.clone(), &mut caches);
+        let forward = forward.map_err(Error::from).and_then(|hidden| {
+            self.foresee_all(sequences, &x, &hidden, &cu_seqlens)?;
+            Ok(hidden)
+        });
+        match forward {
             Ok(hidden) => {
                 for (sequence, ids) in sequences {
                     sequence.position_ids.extend_from_slice(ids);
@@ -228,24 +252,54 @@ impl<B: Backend> Network<B> {
                 for (sequence, _) in sequences {
                     sequence.truncate_caches(b, sequence.position_ids.len())?;
                 }
-                Err(error.into())
+                Err(error)
             }
         }
     }
 
-    /// Appends a generated token to each sequence. Returns the rows of the residual stream, in their order.
-    fn append_tokens(&self, sequences: &mut [&mut Sequence<B>], tokens: &[u32]) -> Result<B::Tensor> {
+    /// Shows new rows to the head that guesses, for each sequence that wants guesses.
+    fn foresee_all(
+        &self,
+        sequences: &mut [(&mut Sequence<B>, &[[u32; 3]])],
+        embeds: &B::Tensor,
+        hidden: &B::Tensor,
+        cu_seqlens: &[u32],
+    ) -> Result<()> {
+        let b = &self.backend;
+        let is_one = sequences.len() == 1;
+        for ((sequence, ids), bounds) in sequences.iter_mut().zip(cu_seqlens.windows(2)) {
+            if sequence.foresight.is_none() {
+                continue;
+            }
+            if is_one {
+                self.foresee(sequence, ids, embeds, hidden)?;
+                continue;
+            }
+            let rows = b.ids(&(bounds[0]..bounds[1]).collect::<Vec<_>>())?;
+            self.foresee(sequence, ids, &b.gather(embeds, &rows)?, &b.gather(hidden, &rows)?)?;
+        }
+        Ok(())
+    }
+
+    /// Appends generated tokens to each sequence. Returns the rows of the residual stream, in their order.
+    fn append_tokens(&self, sequences: &mut [(&mut Sequence<B>, &[u32])]) -> Result<B::Tensor> {
         let vocab_size = self.config.text.vocab_size;
+        let tokens: Vec<u32> = sequences.iter().flat_map(|(_, tokens)| tokens.iter().copied()).collect();
         if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
             return Err(Error::Prompt(format!("token {token} is not in the vocabulary of {vocab_size}")));
         }
         let b = &self.backend;
-        let x = b.embed(&self.decoder.embed_tokens, &b.ids(tokens)?)?;
-        let position_ids: Vec<_> = sequences.iter().map(|sequence| [[sequence.next_position; 3]]).collect();
+        let x = b.embed(&self.decoder.embed_tokens, &b.ids(&tokens)?)?;
+        let position_ids: Vec<Vec<_>> = sequences
+            .iter()
+            .map(|(sequence, tokens)| {
+                (sequence.next_position..).take(tokens.len()).map(|position| [position; 3]).collect()
+            })
+            .collect();
         let mut rows: Vec<_> = sequences
             .iter_mut()
-            .map(|sequence| &mut **sequence)
-            .zip(position_ids.iter().map(|ids| &ids[..]))
+            .zip(&position_ids)
+            .map(|((sequence, _), ids)| (&mut **sequence, &ids[..]))
             .collect();
         self.append(&mut rows, x, None, None)
     }
@@ -259,12 +313,18 @@ impl<B: Backend> Network<B> {
     }
 
     /// The `ks[i]` best tokens after row `i` of `hidden`; the head runs once.
-    async fn candidates_of_rows(&self, hidden: &B::Tensor, ks: &[usize]) -> Result<Vec<Vec<Candidate>>> {
+    async fn candidates_of_rows(
+        &self,
+        hidden: &B::Tensor,
+        ks: impl IntoIterator<Item = usize>,
+    ) -> Result<Vec<Vec<Candidate>>> {
         let b = &self.backend;
         let logits = self.decoder.logits(b, hidden, None)?;
+        let is_one_row = b.shape(&logits).0 == 1;
         let mut candidates = Vec::new();
-        for (row, &k) in (0..).zip(ks) {
-            candidates.push(b.top_k(&b.gather(&logits, &b.ids(&[row])?)?, k).await?);
+        for (row, k) in (0..).zip(ks) {
+            let logits = if is_one_row { logits.clone() } else { b.gather(&logits, &b.ids(&[row])?)? };
+            candidates.push(b.top_k(&logits, k).await?);
         }
         Ok(candidates)
     }
@@ -357,6 +417,16 @@ impl<B: Backend> Sequence<B> {
 
     fn truncate_caches(&mut self, b: &B, len: usize) -> Result<()> {
         self.caches.iter_mut().try_for_each(|cache| b.truncate(cache, len))?;
+        self.foresight.as_mut().map_or(Ok(()), |foresight| foresight.truncate(b, len))
+    }
+
+    /// Begins or ends to remember what guesses need. What is cached already stays unknown to the head.
+    fn set_drafting(&mut self, network: &Network<B>, on: bool) -> Result<()> {
+        self.foresight = match (on, self.foresight.take()) {
+            (false, _) => None,
+            (true, Some(foresight)) => Some(foresight),
+            (true, None) => network.foresight()?,
+        };
         Ok(())
     }
 }
@@ -449,10 +519,29 @@ impl<B: Backend> LanguageModel for Loaded<B> {
         Box::pin(self.network.prefill_chunks(&self.sequence, input, chunk, k, progress, async || {}))
     }
 
-    fn decode(&mut self, token: u32, k: usize) -> LocalFuture<'_, Result<Vec<Candidate>>> {
+    fn exact_rows(&self) -> usize {
+        self.network.backend.exact_rows()
+    }
+
+    fn set_drafting(&mut self, on: bool) -> Result<()> {
+        self.sequence.get_mut().set_drafting(&self.network, on)
+    }
+
+    fn draft(&mut self, token: u32, n: usize) -> LocalFuture<'_, Result<Vec<u32>>> {
+        Box::pin(self.network.draft(&self.sequence, token, n))
+    }
+
+    fn decode_rows<'a>(
+        &'a mut self,
+        tokens: &'a [u32],
+        k: usize,
+    ) -> LocalFuture<'a, Result<Vec<Vec<Candidate>>>> {
         Box::pin(async move {
-            let hidden = self.network.append_tokens(&mut [self.sequence.get_mut()], &[token])?;
-            self.network.candidates(&hidden, k).await
+            if tokens.is_empty() {
+                return Ok(Vec::new());
+            }
+            let hidden = self.network.append_tokens(&mut [(self.sequence.get_mut(), tokens)])?;
+            self.network.candidates_of_rows(&hidden, tokens.iter().map(|_| k)).await
         })
     }
 

@@ -61,16 +61,40 @@ pub struct Loss {
 impl Quantization {
     /// Decides how every tensor of a model is stored, and what its file says beside them.
     ///
+    /// A head that predicts further tokens is left out, and [`notes`](Self::notes) say so: other programs refuse
+    /// files that hold what they do not know.
+    ///
     /// # Errors
     /// If the model cannot be loaded, or its file could not express it.
     pub fn plan(files: &ModelFiles, preset: &Preset) -> Result<Self> {
+        Self::plan_of(files, preset, false)
+    }
+
+    /// [`plan`](Self::plan) with the head that predicts further tokens, if the model has one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn plan_with_mtp(files: &ModelFiles, preset: &Preset) -> Result<Self> {
+        Self::plan_of(files, preset, true)
+    }
+
+    fn plan_of(files: &ModelFiles, preset: &Preset, with_mtp: bool) -> Result<Self> {
         let checkpoint = files.checkpoint()?;
         let mut layout = GgufLayout::default();
         metadata::put(files, &checkpoint.config, preset, &mut layout)?;
-        let notes = vocabulary::put(files, &checkpoint.config, &mut layout)?;
+        let mut notes = vocabulary::put(files, &checkpoint.config, &mut layout)?;
         let n_layers = checkpoint.config.text.n_layers;
         let mut tensors = Vec::new();
-        for source in checkpoint.gguf_tensors()? {
+        let (mtp, sources): (Vec<_>, Vec<_>) =
+            checkpoint.gguf_tensors()?.into_iter().partition(|source| source.name.starts_with("mtp."));
+        if !mtp.is_empty() && !with_mtp {
+            notes.push(format!(
+                "the head that predicts further tokens ({} tensors) is left out; --mtp keeps it, but llama.cpp \
+                 refuses such files",
+                mtp.len()
+            ));
+        }
+        for source in sources.into_iter().chain(mtp.into_iter().filter(|_| with_mtp)) {
             let stored = checkpoint.part_rows(&source.parts[0], 0..1)?.dtype;
             let wanted = preset.dtype_of(&source.name, &source.shape, n_layers);
             let fitting = preset::fitting(wanted, &source.shape);

@@ -18,7 +18,7 @@ pub struct Scripted {
     cached: Vec<CacheKey>,
     /// Tokens to say first, as `(tokens before it, token)`.
     script: Vec<(usize, u32)>,
-    /// How many rows each prefill step had.
+    /// How many rows each step had.
     pub steps: Vec<usize>,
 }
 
@@ -100,10 +100,22 @@ impl LanguageModel for Scripted {
         })
     }
 
-    fn decode(&mut self, token: u32, k: usize) -> LocalFuture<'_, Result<Vec<Candidate>>> {
+    fn exact_rows(&self) -> usize {
+        usize::MAX
+    }
+
+    fn decode_rows<'a>(
+        &'a mut self,
+        tokens: &'a [u32],
+        k: usize,
+    ) -> LocalFuture<'a, Result<Vec<Vec<Candidate>>>> {
         Box::pin(async move {
-            self.cached.push((token, 0));
-            Ok(self.candidates(k))
+            self.steps.push(tokens.len());
+            let rows = tokens.iter().map(|&token| {
+                self.cached.push((token, 0));
+                self.candidates(k)
+            });
+            Ok(rows.collect())
         })
     }
 

@@ -254,3 +254,35 @@ fn values_that_are_no_numbers_are_refused_by_name() {
     let error = (0..plan.tensors().len()).find_map(|i| all(i).err()).unwrap().to_string();
     assert!(error.ends_with("which holds a value that is no finite number"), "{error}");
 }
+
+/// The head is known to no other program, so it is kept only if somebody asks.
+#[test]
+fn the_head_that_guesses_is_kept_on_request() {
+    let files = ModelFiles::open(&recorded("moe")).unwrap();
+    let draft = |files: &ModelFiles| {
+        let mut model = load(files, Device::Reference).unwrap();
+        model.set_drafting(true).unwrap();
+        pollster::block_on(model.decode_rows(&[5, 9, 80], 1)).unwrap();
+        pollster::block_on(model.draft(17, 4)).unwrap()
+    };
+    let without = Quantization::plan(&files, &preset("f32")).unwrap();
+    assert!(
+        without.notes().iter().any(|note| note.contains("(12 tensors) is left out; --mtp")),
+        "{:?}",
+        without.notes()
+    );
+    assert_eq!(draft(&as_gguf(&files, &preset("f32"))), [0; 0]);
+
+    let with = Quantization::plan_with_mtp(&files, &preset("f32")).unwrap();
+    assert!(!with.notes().iter().any(|note| note.contains("further tokens")));
+    assert_eq!(with.tensors().len(), without.tensors().len() + 12);
+    let entry = ("model.gguf".to_owned(), SharedBytes::new(write(&with)));
+    let kept = ModelFiles::from_bytes("test", vec![entry]);
+    assert_eq!(draft(&kept), draft(&files));
+    assert_eq!(draft(&kept).len(), 4);
+    // A file with the head can be quantised further.
+    assert_eq!(
+        Quantization::plan_with_mtp(&kept, &preset("q8_0")).unwrap().tensors().len(),
+        with.tensors().len()
+    );
+}

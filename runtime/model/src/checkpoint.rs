@@ -111,13 +111,26 @@ impl Checkpoint {
     /// Counts the parameters that [`check`](Self::check) has seen.
     #[must_use]
     pub fn decode_bytes(&self) -> u64 {
+        self.decoded(|piece| self.bytes_of(piece))
+    }
+
+    /// The values in those bytes: one product each.
+    #[must_use]
+    pub fn decode_values(&self) -> u64 {
+        self.decoded(|piece| {
+            let shape = self.shape_of(piece).unwrap_or_default();
+            shape.iter().product::<usize>() as f64
+        })
+    }
+
+    /// Sums over all pieces of parameters the part of `size` that decoding a text token reads.
+    fn decoded(&self, size: impl Fn(&Piece) -> f64) -> u64 {
         let parameters = self.parameters.iter();
-        let bytes = parameters.map(|(name, pieces)| {
+        let read = parameters.map(|(name, pieces)| {
             let used = pieces.iter().filter(|piece| self.used.contains(&piece.tensor));
-            let stored: f64 = used.map(|piece| self.bytes_of(piece)).sum();
-            stored * names::decode_share(name, &self.config)
+            used.map(&size).sum::<f64>() * names::decode_share(name, &self.config)
         });
-        bytes.sum::<f64>().round() as u64
+        read.sum::<f64>().round() as u64
     }
 
     fn bytes_of(&self, piece: &Piece) -> f64 {

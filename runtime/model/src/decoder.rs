@@ -70,11 +70,16 @@ pub struct DecoderLayer<B: Backend> {
 }
 
 impl<B: Backend> DecoderLayer<B> {
-    fn load(w: &dyn Weights<B>, layer: usize, config: &TextConfig) -> Result<Self> {
-        let prefix = format!("model.layers.{layer}");
+    /// Loads the block below `prefix`: `layer` of the decoder, which tells whether it is routed, or one beside it.
+    pub(crate) fn load(
+        w: &dyn Weights<B>,
+        prefix: &str,
+        layer: Option<usize>,
+        config: &TextConfig,
+    ) -> Result<Self> {
         let hidden = config.hidden_size;
-        let ffn = match &config.moe {
-            Some(moe) if moe.layers[layer] => Ffn::Moe(Moe::load(w, layer, config, moe)?),
+        let ffn = match (&config.moe, layer) {
+            (Some(moe), Some(layer)) if moe.layers[layer] => Ffn::Moe(Moe::load(w, layer, config, moe)?),
             _ => {
                 let inner = config.intermediate_size;
                 Ffn::Dense(Mlp::load(w, &format!("{prefix}.mlp"), hidden, inner, config.use_bias)?)
@@ -93,7 +98,12 @@ impl<B: Backend> DecoderLayer<B> {
     }
 
     /// Attention, then dense or routed feed-forward, each added to the stream `x` `[n, hidden_size]`.
-    fn forward(&self, step: &Step<'_, B>, x: B::Tensor, caches: &mut [&mut B::Cache]) -> Result<B::Tensor> {
+    pub(crate) fn forward(
+        &self,
+        step: &Step<'_, B>,
+        x: B::Tensor,
+        caches: &mut [&mut B::Cache],
+    ) -> Result<B::Tensor> {
         let b = step.backend;
         let h = b.rms_norm(&x, &self.input_layernorm, self.eps)?;
         let h = self.attention.forward(step, &h, caches)?;
@@ -147,7 +157,9 @@ impl<B: Backend> Decoder<B> {
         };
         Ok(Self {
             embed_tokens,
-            layers: (0..config.n_layers).map(|l| DecoderLayer::load(w, l, config)).collect::<Result<_>>()?,
+            layers: (0..config.n_layers)
+                .map(|l| DecoderLayer::load(w, &format!("model.layers.{l}"), Some(l), config))
+                .collect::<Result<_>>()?,
             norm: w.get("model.norm.weight", &[config.hidden_size])?,
             lm_head,
             rope: Rope::new(config),

@@ -11,6 +11,7 @@ mod decoder;
 mod export;
 mod mlp;
 mod moe;
+mod mtp;
 mod names;
 mod rope;
 
@@ -21,4 +22,5 @@ pub use decoder::{Decoder, DecoderLayer, Ffn, Modalities, Step};
 pub use export::{GgufSource, ParameterRows};
 pub use mlp::{Linear, Mlp};
 pub use moe::{Bank, Moe};
+pub use mtp::MtpHead;
 pub use rope::{Positions, Rope, Span};

@@ -64,7 +64,8 @@ pub(crate) fn decode_share(name: &str, config: &Config) -> f64 {
     let is_seeing = name.starts_with("vision_model.") || name.starts_with("model.resampler_model.");
     let is_bank_of_vision = name.ends_with(".mlp.gate.weight_1");
     let is_looked_up = name == "model.embed_tokens.weight" && !config.text.tie_word_embeddings;
-    if is_seeing || is_bank_of_vision || is_looked_up {
+    let is_for_guesses = name.contains("mtp_");
+    if is_seeing || is_bank_of_vision || is_looked_up || is_for_guesses {
         return 0.0;
     }
     let expert = name.split_once(".mlp.experts.").map(|(_, rest)| rest.split('.').next().unwrap_or_default());
@@ -131,6 +132,10 @@ fn is_transposed(name: &str, shape: &[usize], layout: Layout, config: &Config) -
         let hidden = config.text.hidden_size;
         return rows == hidden && (cols != hidden || layout.paddle || layout.original_vision);
     }
+    if name.ends_with(".weight") && name.contains("mtp_linear_proj") {
+        // Early exporters left it `[2 * hidden, hidden]`, as Paddle has it.
+        return rows > cols;
+    }
     layout.paddle && name.ends_with(".weight") && name != "model.embed_tokens.weight"
 }
 
@@ -151,7 +156,8 @@ fn fused(name: &str, config: &Config) -> Option<Vec<(String, Range<usize>)>> {
 
 /// Width inside the feed-forward whose projections begin with `prefix`.
 fn inner_width(prefix: &str, config: &Config) -> Option<usize> {
-    let (_, rest) = split_layer(prefix)?;
+    let (_, rest) =
+        split_layer(prefix).or_else(|| prefix.strip_prefix("model.mtp_block.")?.split_once('.'))?;
     let moe = || config.text.moe.as_ref();
     match rest.strip_prefix("mlp.")? {
         "" => Some(config.text.intermediate_size),

@@ -29,6 +29,8 @@ pub(crate) struct Metrics {
     prompt_tokens: Counter,
     cached_tokens: Counter,
     generated_tokens: Counter,
+    drafted_tokens: Counter,
+    accepted_tokens: Counter,
     /// How long requests take lately, in milliseconds.
     mean_ms: AtomicU64,
 }
@@ -48,6 +50,8 @@ impl Metrics {
             prompt_tokens: Counter::default(),
             cached_tokens: Counter::default(),
             generated_tokens: Counter::default(),
+            drafted_tokens: Counter::default(),
+            accepted_tokens: Counter::default(),
             mean_ms: AtomicU64::new(1000),
         };
         let mut registry = Registry::with_prefix("ocelli");
@@ -73,6 +77,12 @@ impl Metrics {
             metrics.cached_tokens.clone(),
         );
         registry.register("generated_tokens", "Tokens of answers", metrics.generated_tokens.clone());
+        registry.register("drafted_tokens", "Tokens guessed ahead", metrics.drafted_tokens.clone());
+        registry.register(
+            "accepted_tokens",
+            "Tokens guessed ahead that are in answers",
+            metrics.accepted_tokens.clone(),
+        );
         metrics.registry = registry;
         metrics
     }
@@ -88,6 +98,8 @@ impl Metrics {
         self.prompt_tokens.inc_by(answer.prompt_tokens as u64);
         self.cached_tokens.inc_by(answer.cached_tokens as u64);
         self.generated_tokens.inc_by(answer.generated_tokens as u64);
+        self.drafted_tokens.inc_by(answer.guesses.drafted as u64);
+        self.accepted_tokens.inc_by(answer.guesses.accepted as u64);
         self.duration.observe(duration.as_secs_f64());
         // Only the engine's thread writes.
         let mean = self.mean_ms.load(Relaxed);

@@ -126,6 +126,7 @@ impl Extension {
                 "ttft_ms": round(answer.ttft_ms),
                 "decode_ms": round(answer.decode_ms),
             },
+            "guesses": { "drafted": answer.guesses.drafted, "accepted": answer.guesses.accepted },
         })
     }
 }

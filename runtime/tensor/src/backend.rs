@@ -76,6 +76,12 @@ pub trait Backend: Sized + 'static {
     /// Rows and columns of `x`.
     fn shape(&self, x: &Self::Tensor) -> (usize, usize);
 
+    /// Up to so many rows, every operation gives each row bit for bit what it gives that row alone, behind the
+    /// same cache: guesses that are computed together do not change an answer. 1 promises nothing.
+    fn exact_rows(&self) -> usize {
+        1
+    }
+
     /// Reads all values, row after row.
     fn read(&self, x: &Self::Tensor) -> impl Future<Output = Result<Vec<f32>>>;
     /// Reads indices.

@@ -209,6 +209,10 @@ impl Backend for Reference {
         (x.n_rows(), x.cols)
     }
 
+    fn exact_rows(&self) -> usize {
+        usize::MAX
+    }
+
     async fn read(&self, x: &Matrix) -> Result<Vec<f32>> {
         Ok(x.data.clone())
     }

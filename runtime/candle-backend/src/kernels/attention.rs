@@ -31,6 +31,11 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
+    /// Query row `i` alone, which is row `key` of the keys and sees all up to that.
+    pub(crate) fn of_row(i: usize, key: usize) -> Self {
+        Self { rows: i..i + 1, first_key: 0, diagonal: key, causal: true }
+    }
+
     /// One past the last key that query row `i` sees.
     fn end(&self, i: usize) -> usize {
         let own = self.diagonal + i - self.rows.start;

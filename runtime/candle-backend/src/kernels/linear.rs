@@ -4,11 +4,10 @@ use ::kernels::{Activations, Columns, Matrix, Tile};
 use rayon::prelude::*;
 use tensor::{DType, RawTensor};
 
+use super::EXACT_ROWS;
 use super::gemm::{Threads, TileMut, Tiles, View, matmul, matmul_tile};
 use super::simd::dot;
 
-/// Up to this many input rows a product is bound by reading the weight: row by row is best.
-const DOT_ROWS: usize = 4;
 /// Weight values a task reads at least when it goes row by row.
 const DOT_VALUES: usize = 1 << 14;
 /// Weight values decoded for one matrix product: they stay in the second-level cache.
@@ -22,7 +21,7 @@ const MAX_PARTS: usize = 64;
 pub(crate) fn dense(x: &[f32], w: &[f32], bias: Option<&[f32]>, cols: usize, threads: Threads) -> Vec<f32> {
     let (n, rows) = (x.len() / cols, w.len() / cols);
     let mut y = start(n, rows, bias);
-    if n <= DOT_ROWS {
+    if n <= EXACT_ROWS {
         by_rows(&mut y, x, cols, threads, |range, tile| {
             for (j, w) in w[range.start * cols..range.end * cols].chunks_exact(cols).enumerate() {
                 add_dots(tile, j, x, w);
@@ -55,7 +54,7 @@ pub(crate) fn stored(
     }
     let n = x.len() / cols;
     let mut y = start(n, rows, bias);
-    if n <= DOT_ROWS {
+    if n <= EXACT_ROWS {
         by_rows(&mut y, x, cols, threads, |range, tile| {
             let mut row = vec![0.0; cols];
             for (j, i) in range.enumerate() {

@@ -5,6 +5,7 @@ use tensor::{Heads, Mask};
 
 use super::{output, slice, tensor_like, values};
 use crate::KvCache;
+use crate::kernels::EXACT_ROWS;
 use crate::kernels::attention::{self as kernel, Segment, segments};
 
 /// Attention among the rows of `q`, `k` and `v`.
@@ -15,7 +16,11 @@ pub(crate) fn attend([q, k, v]: [&Tensor; 3], heads: Heads, mask: &Mask<'_>) -> 
 
 /// Appends `k` and `v` to `cache`, then attends to all of its rows; no gradient.
 pub(crate) fn attend_cached([q, k, v]: [&Tensor; 3], heads: Heads, cache: &mut KvCache) -> Result<Tensor> {
-    let segments = segments(&Mask::Causal, q.dims()[0], cache.n_rows());
+    let (n, past) = (q.dims()[0], cache.n_rows());
+    let segments = match n <= EXACT_ROWS {
+        true => (0..n).map(|i| Segment::of_row(i, past + i)).collect(),
+        false => segments(&Mask::Causal, n, past),
+    };
     let (k, v) = cache.append_host(&values(k)?, &values(v)?)?;
     q.apply_op1_no_bwd(&CachedAttention { k, v, heads, segments })
 }

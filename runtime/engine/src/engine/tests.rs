@@ -10,6 +10,7 @@ use super::*;
 use crate::chat_template::BuiltIn;
 use crate::prompt::{Part, Role};
 use crate::scripted::Scripted;
+use crate::{Guesses, Speculation};
 
 fn tokenizer() -> Tokenizer {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/recorded/tokenizer/tokenizer.json");
@@ -232,6 +233,61 @@ fn prefix_reuse_and_chunks_leave_the_answer_alone() {
     }
 }
 
+/// Answers that repeat themselves, with every way to choose: guessing ahead must not show but in what it counts.
+#[test]
+fn guessing_ahead_leaves_the_answer_alone() {
+    let text =
+        "\none two three four five six seven, one two three four five six eight, one two three four five six";
+    let penalised =
+        GenerateOptions { repetition_penalty: 1.1, frequency_penalty: 0.1, top_k: 5, ..sampled() };
+    let all_told = GenerateOptions { logprobs: Some(3), ..sampled() };
+    let greedy = GenerateOptions { temperature: 0.0, ..sampled() };
+    for options in [greedy, sampled(), penalised, all_told] {
+        for max_tokens in [1, 2, 33, 34, 35, 36, 60] {
+            let options = GenerateOptions { max_tokens, ..options.clone() };
+            let off = GenerateOptions { speculation: Speculation::Off, ..options.clone() };
+            let mut events = [Vec::new(), Vec::new()];
+            let [expected, found] = [&off, &options].map(|options| {
+                let events = &mut events[usize::from(options.speculation != Speculation::Off)];
+                let mut engine = saying(BuiltIn::Text, text);
+                let mut listen = |event| {
+                    events.push(event);
+                    ControlFlow::Continue(())
+                };
+                let answer = pollster::block_on(engine.chat(&[user("Hi")], options, &mut listen)).unwrap();
+                // The next turn builds on a cache from which wrong guesses are gone.
+                let turns = [user("Hi"), Message::text(Role::Assistant, &*answer.text), user("And now?")];
+                (answer, chat(&mut engine, &turns, options))
+            });
+            assert_eq!(found.0.token_ids, expected.0.token_ids);
+            assert_eq!(events[0], events[1]);
+            assert_eq!(found.1.token_ids, expected.1.token_ids);
+            assert_eq!(found.1.cached_tokens, expected.1.cached_tokens);
+            assert_eq!(expected.0.guesses, Guesses::default());
+            let Guesses { drafted, accepted } = found.0.guesses;
+            assert!(accepted <= drafted && accepted <= found.0.generated_tokens, "{accepted} of {drafted}");
+            assert!(max_tokens < 33 || accepted > 5, "{accepted} of {drafted}");
+        }
+    }
+}
+
+#[test]
+fn guesses_end_with_the_context() {
+    let prompt = engine(BuiltIn::Text).prompt(&[user("Hi")], &GenerateOptions::default()).unwrap();
+    let n_prompt = prompt.input.token_ids.len();
+    for limit in n_prompt + 1..n_prompt + 12 {
+        let mut config = config(&tokenizer(), false);
+        config.text.max_position_embeddings = limit;
+        let loop_ids = [7, 8].repeat(8);
+        let mut engine = engine_of(BuiltIn::Text, |_| Scripted::new(config).saying(n_prompt, &loop_ids));
+        let answer = chat(&mut engine, &[user("Hi")], &sampled());
+        assert_eq!(
+            (answer.stop_reason, answer.token_ids.len()),
+            (StopReason::ContextFull, limit - n_prompt + 1)
+        );
+    }
+}
+
 #[test]
 fn another_seed_gives_another_answer() {
     let mut engine = engine(BuiltIn::Text);
@@ -326,7 +382,7 @@ fn the_context_has_an_end() {
 
 #[test]
 fn timings_come_from_the_clock() {
-    let options = GenerateOptions { max_tokens: 3, ..sampled() };
+    let options = GenerateOptions { max_tokens: 3, speculation: Speculation::Off, ..sampled() };
     let answer = chat(&mut engine(BuiltIn::Text), &[user("Hi")], &options);
     // The clock ticks at each look: start, prompt read, first token, end.
     assert_eq!((answer.prefill_ms, answer.ttft_ms, answer.decode_ms), (1.0, 2.0, 1.0));

@@ -20,14 +20,16 @@ struct LoadedSequences<B: Backend> {
 struct Shared<B: Backend> {
     network: Network<B>,
     waiting: RefCell<Vec<Rc<Job<B>>>>,
+    /// How many sequences shared the last step: they will share the rows of the next one.
+    last_step: Cell<usize>,
 }
 
-/// One token that a sequence wants to have decoded.
+/// Tokens that a sequence wants to have decoded; at least one.
 struct Job<B: Backend> {
     sequence: Rc<RefCell<Sequence<B>>>,
-    token: u32,
+    tokens: Vec<u32>,
     k: usize,
-    result: Cell<Option<Result<Vec<Candidate>>>>,
+    result: Cell<Option<Result<Vec<Vec<Candidate>>>>>,
     waker: Cell<Option<Waker>>,
 }
 
@@ -51,7 +53,7 @@ pub(crate) trait IntoSequences: Traceable {
 
 impl<B: Backend> IntoSequences for Loaded<B> {
     fn into_sequences(self: Box<Self>) -> Box<dyn Sequences> {
-        let shared = Shared { network: self.network, waiting: RefCell::default() };
+        let shared = Shared { network: self.network, waiting: RefCell::default(), last_step: Cell::new(0) };
         Box::new(LoadedSequences { shared: Rc::new(shared) })
     }
 }
@@ -77,20 +79,25 @@ impl<B: Backend> Shared<B> {
         }
     }
 
-    async fn decode(&self, jobs: &[Rc<Job<B>>]) -> Result<Vec<Vec<Candidate>>> {
+    /// The candidates after every token of every job.
+    async fn decode(&self, jobs: &[Rc<Job<B>>]) -> Result<Vec<Vec<Vec<Candidate>>>> {
         let hidden = {
             let mut sequences: Vec<_> = jobs.iter().map(|job| job.sequence.borrow_mut()).collect();
-            let mut sequences: Vec<_> = sequences.iter_mut().map(|sequence| &mut **sequence).collect();
-            let tokens: Vec<u32> = jobs.iter().map(|job| job.token).collect();
-            self.network.append_tokens(&mut sequences, &tokens)?
+            let mut sequences: Vec<_> = sequences
+                .iter_mut()
+                .zip(jobs)
+                .map(|(sequence, job)| (&mut **sequence, &job.tokens[..]))
+                .collect();
+            self.network.append_tokens(&mut sequences)?
         };
-        let ks: Vec<usize> = jobs.iter().map(|job| job.k).collect();
-        self.network.candidates_of_rows(&hidden, &ks).await
+        let ks = jobs.iter().flat_map(|job| std::iter::repeat_n(job.k, job.tokens.len()));
+        let mut rows = self.network.candidates_of_rows(&hidden, ks).await?.into_iter();
+        Ok(jobs.iter().map(|job| rows.by_ref().take(job.tokens.len()).collect()).collect())
     }
 }
 
 impl<B: Backend> Job<B> {
-    fn end(&self, result: Result<Vec<Candidate>>) {
+    fn end(&self, result: Result<Vec<Vec<Candidate>>>) {
         self.result.set(Some(result));
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -111,6 +118,7 @@ impl<B: Backend> Sequences for LoadedSequences<B> {
     fn step(&self) -> LocalFuture<'_, usize> {
         Box::pin(async move {
             let jobs = self.shared.waiting.take();
+            self.shared.last_step.set(jobs.len());
             if !jobs.is_empty() {
                 self.shared.run(&jobs).await;
             }
@@ -148,10 +156,29 @@ impl<B: Backend> LanguageModel for Member<B> {
         Box::pin(self.shared.network.prefill_chunks(&self.sequence, input, chunk, k, progress, pause))
     }
 
-    fn decode(&mut self, token: u32, k: usize) -> LocalFuture<'_, Result<Vec<Candidate>>> {
+    fn exact_rows(&self) -> usize {
+        self.shared.network.backend.exact_rows() / self.shared.last_step.get().max(1)
+    }
+
+    fn set_drafting(&mut self, on: bool) -> Result<()> {
+        self.sequence.borrow_mut().set_drafting(&self.shared.network, on)
+    }
+
+    fn draft(&mut self, token: u32, n: usize) -> LocalFuture<'_, Result<Vec<u32>>> {
+        Box::pin(self.shared.network.draft(&self.sequence, token, n))
+    }
+
+    fn decode_rows<'a>(
+        &'a mut self,
+        tokens: &'a [u32],
+        k: usize,
+    ) -> LocalFuture<'a, Result<Vec<Vec<Candidate>>>> {
+        if tokens.is_empty() {
+            return Box::pin(std::future::ready(Ok(Vec::new())));
+        }
         let job = Rc::new(Job {
             sequence: Rc::clone(&self.sequence),
-            token,
+            tokens: tokens.to_vec(),
             k,
             result: Cell::default(),
             waker: Cell::default(),

@@ -4,10 +4,13 @@
 type Names = (&'static str, &'static str);
 
 /// Tensors that occur once, without `.weight` or `.bias`.
-const WHOLE: [Names; 13] = [
+const WHOLE: [Names; 16] = [
     ("token_embd", "model.embed_tokens"),
     ("output_norm", "model.norm"),
     ("output", "lm_head"),
+    ("mtp.0.emb_norm", "model.mtp_emb_norm.0"),
+    ("mtp.0.hidden_norm", "model.mtp_hidden_norm.0"),
+    ("mtp.0.proj", "model.mtp_linear_proj.0"),
     ("v.patch_embd", "vision_model.patch_embed.proj"),
     ("v.post_ln", "vision_model.ln"),
     ("mm.spatial.0", "model.resampler_model.spatial_linear.0"),
@@ -21,7 +24,7 @@ const WHOLE: [Names; 13] = [
 ];
 
 /// Tensors of each block, by the prefixes of both sides.
-const BLOCKS: [(&str, &str, &[Names]); 2] = [
+const BLOCKS: [(&str, &str, &[Names]); 3] = [
     (
         "blk.",
         "model.layers.",
@@ -46,6 +49,21 @@ const BLOCKS: [(&str, &str, &[Names]); 2] = [
             ("ffn_gate_exps_vis", "mlp.vision_moe.experts.gate_proj"),
             ("ffn_up_exps_vis", "mlp.vision_moe.experts.up_proj"),
             ("ffn_down_exps_vis", "mlp.vision_moe.experts.down_proj"),
+        ],
+    ),
+    (
+        "mtp.",
+        "model.mtp_block.",
+        &[
+            ("attn_norm", "input_layernorm"),
+            ("ffn_norm", "post_attention_layernorm"),
+            ("attn_q", "self_attn.q_proj"),
+            ("attn_k", "self_attn.k_proj"),
+            ("attn_v", "self_attn.v_proj"),
+            ("attn_output", "self_attn.o_proj"),
+            ("ffn_gate", "mlp.gate_proj"),
+            ("ffn_up", "mlp.up_proj"),
+            ("ffn_down", "mlp.down_proj"),
         ],
     ),
     (
@@ -145,6 +163,7 @@ mod tests {
             ("model.layers.1.mlp.gate.weight_1", "blk.1.ffn_gate_inp_vis.weight", None),
             ("model.layers.1.mlp.experts.3.up_proj.weight", "blk.1.ffn_up_exps.weight", Some(3)),
             ("model.layers.1.mlp.experts.5.up_proj.weight", "blk.1.ffn_up_exps_vis.weight", Some(1)),
+            ("model.mtp_block.0.mlp.up_proj.weight", "mtp.0.ffn_up.weight", None),
             ("vision_model.blocks.31.attn.qkv.bias", "v.blk.31.attn_qkv.bias", None),
         ] {
             let place = Place { tensor: tensor.to_owned(), expert };
