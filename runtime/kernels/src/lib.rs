@@ -30,6 +30,7 @@ mod matmul;
 mod matrix;
 mod panel;
 mod path;
+pub mod peak;
 #[cfg(not(target_arch = "x86_64"))]
 mod portable;
 mod scalar;

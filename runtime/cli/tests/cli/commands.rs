@@ -1,4 +1,4 @@
-//! `chat`, `inspect`, `bench` and `eval`.
+//! `chat`, `inspect` and `eval`.
 
 use std::path::Path;
 
@@ -97,24 +97,6 @@ fn inspect_counts_what_is_there() {
     // 3 layers, 2 heads of 16 features, keys and values in f32.
     assert_eq!(vl["memory"]["kv_bytes_per_token"], 3 * 2 * 2 * 16 * 4);
     assert!(vl["tokenizer"]["error"].is_string(), "{vl}");
-}
-
-#[test]
-fn bench_measures_a_model() {
-    let dir = world();
-    let args = ["bench", "--model", "model", "--prompt", "20", "--generate", "4", "--repetitions", "2"];
-    let report =
-        ocelli(dir.path(), &[&args[..], &["--json", "--threads", "1"]].concat()).expect(0).json().remove(0);
-    for key in
-        ["prefill_tokens_per_s", "decode_tokens_per_s", "ttft_ms", "bandwidth_bytes_per_s", "bandwidth_share"]
-    {
-        assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
-    }
-    assert_eq!(report["threads"], 1);
-    assert!(report["picture"]["tokens"].as_u64() > Some(4), "{report}");
-    assert!(report["kv_cache_bytes"].as_u64() > Some(0), "{report}");
-    let text = ocelli(dir.path(), &args).expect(0).stdout;
-    assert!(text.contains("decode") && text.contains("bandwidth"), "{text}");
 }
 
 #[test]
