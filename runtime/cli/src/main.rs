@@ -11,6 +11,7 @@ mod ask;
 mod bench;
 mod caption;
 mod chat;
+mod compare;
 mod embedded;
 mod eval;
 mod inputs;
@@ -49,6 +50,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Eval(eval::EvalArgs),
     Quantize(quantize::QuantizeArgs),
+    Compare(compare::CompareArgs),
     /// Print a script that completes commands and options in a shell.
     Completions {
         /// Which shell; write the script where it looks for completions.
@@ -67,6 +69,7 @@ impl Command {
             Command::Bench(args) => args.model.threads,
             Command::Eval(args) => args.model.threads,
             Command::Quantize(args) => args.threads,
+            Command::Compare(args) => args.threads,
             Command::Inspect(_) | Command::Completions { .. } => Some(1),
         }
     }
@@ -117,6 +120,7 @@ fn run(command: Command, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Bench(args) => bench::run(args, output),
         Command::Eval(args) => eval::run(args, output),
         Command::Quantize(args) => quantize::run(args, output),
+        Command::Compare(args) => compare::run(args, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "ocelli", &mut script);

@@ -7,6 +7,7 @@ pub mod answer;
 mod cache_keys;
 mod chat_format;
 pub mod chat_template;
+mod divergence;
 mod engine;
 mod error;
 pub mod eval;
@@ -26,6 +27,7 @@ pub mod scripted;
 mod trace;
 
 pub use chat_format::ChatFormat;
+pub use divergence::Divergence;
 pub use engine::{Batch, Clock, Engine, EngineParts};
 pub use error::{Error, Result};
 pub use files::{GenerationDefaults, ModelFiles};

@@ -19,7 +19,7 @@ fn check(args: &[&str], name: &str) {
 #[test]
 fn help_reads_as_reviewed() {
     check(&["--help"], "ocelli.txt");
-    for command in ["caption", "ask", "chat", "serve", "inspect", "bench", "eval", "quantize"] {
+    for command in ["caption", "ask", "chat", "serve", "inspect", "bench", "eval", "quantize", "compare"] {
         check(&[command, "--help"], &format!("{command}.txt"));
     }
 }
