@@ -15,29 +15,56 @@ const PORTABLE: [&str; 6] = ["tensor", "kernels", "tokenizer", "model", "vision"
 struct Check {
     name: &'static str,
     about: &'static str,
+    /// Whether it runs only when it is named: it needs tools that not everybody has.
+    on_request: bool,
     commands: fn() -> Result<Vec<Command>, String>,
 }
 
-const CHECKS: [Check; 7] = [
-    Check { name: "fmt", about: "formatting", commands: || Ok(vec![cargo("fmt --all --check")]) },
-    Check { name: "clippy", about: "lints, warnings denied", commands: clippy },
-    Check { name: "doc", about: "documentation, warnings denied", commands: doc },
-    Check { name: "test", about: "all tests", commands: || Ok(vec![cargo("test --workspace --locked")]) },
-    Check { name: "wasm", about: "the crates that run in a browser", commands: wasm },
-    Check { name: "clients", about: "the official Python clients against `ocelli serve`", commands: clients },
-    Check { name: "readme", about: "the commands of README.md", commands: readme },
+const fn always(
+    name: &'static str,
+    about: &'static str,
+    commands: fn() -> Result<Vec<Command>, String>,
+) -> Check {
+    Check { name, about, on_request: false, commands }
+}
+
+const fn on_request(
+    name: &'static str,
+    about: &'static str,
+    commands: fn() -> Result<Vec<Command>, String>,
+) -> Check {
+    Check { name, about, on_request: true, commands }
+}
+
+const CHECKS: [Check; 9] = [
+    always("fmt", "formatting", || Ok(vec![cargo("fmt --all --check")])),
+    always("clippy", "lints, warnings denied", clippy),
+    always("doc", "documentation, warnings denied", doc),
+    always("test", "all tests", || Ok(vec![cargo("test --workspace --locked")])),
+    always("wasm", "the crates that run in a browser", wasm),
+    always("clients", "the official Python clients against `ocelli serve`", clients),
+    always("readme", "the commands of README.md", readme),
+    on_request(
+        "miri",
+        "mapped blocks and their kernels under Miri (needs `rustup +nightly component add miri`)",
+        miri,
+    ),
+    on_request("valgrind", "small cases under valgrind", valgrind),
 ];
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let only: Vec<&str> = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["check"] => CHECKS.map(|check| check.name).into(),
+        ["check"] => CHECKS.iter().filter(|check| !check.on_request).map(|check| check.name).collect(),
         ["check", ref names @ ..] if names.iter().all(|n| CHECKS.iter().any(|check| check.name == *n)) => {
             names.to_vec()
         }
         _ => {
             eprintln!("usage: cargo xtask check [NAME...]\n");
-            CHECKS.iter().for_each(|check| eprintln!("  {:8} {}", check.name, check.about));
+            for check in &CHECKS {
+                let when = if check.on_request { "; only when named" } else { "" };
+                eprintln!("  {:8} {}{when}", check.name, check.about);
+            }
             return ExitCode::from(2);
         }
     };
@@ -71,6 +98,44 @@ fn cargo(args: &str) -> Command {
 
 fn clippy() -> Result<Vec<Command>, String> {
     Ok(vec![cargo("clippy --workspace --all-targets --locked -- -D warnings")])
+}
+
+/// The code that reads blocks as they lie in a file, with every access checked. Miri knows no AVX, so these are the
+/// portable paths; the others give the same bits by test.
+fn miri() -> Result<Vec<Command>, String> {
+    let test = |args: &str| {
+        let mut command = Command::new("cargo");
+        command.args(["+nightly", "miri", "test", "--locked"]).args(args.split(' '));
+        // Cargo tells its children which toolchain it is of.
+        command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
+        command.env("MIRIFLAGS", "-Zmiri-disable-isolation");
+        command
+    };
+    Ok(vec![test("-p tensor --lib raw"), test("-p kernels")])
+}
+
+/// Small models of every kind, and the program that ships, with every byte that is read tracked. Valgrind knows
+/// AVX2 but not AVX-512.
+fn valgrind() -> Result<Vec<Command>, String> {
+    let target = PathBuf::from(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()));
+    let ocelli = target.join("debug").join("ocelli");
+    let out = target.join("valgrind.safetensors");
+    let under = |args: &[&str]| {
+        let mut command = Command::new("valgrind");
+        command.args(["--quiet", "--error-exitcode=9"]).arg(&ocelli).args(args).args(["--threads", "2"]);
+        command
+    };
+    let mut commands = vec![cargo("build --locked -p ocelli")];
+    for case in ["dense_bias", "moe", "gguf_k_quants", "gguf_q4_0", "vl_image"] {
+        let folder = PathBuf::from("tests/recorded").join(case);
+        let (input, model) = (folder.join("input.safetensors"), folder.join("model.gguf"));
+        let model = if model.exists() { model } else { folder };
+        let mut eval = under(&["eval", "--generate", "3", "--input"]);
+        eval.arg(input).arg("--output").arg(&out).arg("--model").arg(model);
+        commands.push(eval);
+    }
+    commands.push(under(&["caption", "assets/images/star-and-heart.png", "--max-tokens", "4"]));
+    Ok(commands)
 }
 
 fn doc() -> Result<Vec<Command>, String> {
