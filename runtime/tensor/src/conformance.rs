@@ -28,18 +28,23 @@ pub use report::{Outcome, Report};
 
 /// Runs all cases on `backend`.
 pub async fn check<B: Backend>(backend: &B) -> Report {
-    run(Suite { backend, only: None, rounds: false, outcomes: Vec::new() }).await
+    run(Suite::new(backend)).await
 }
 
 /// As [`check`], for a backend that rounds activations to signed bytes, one scale for every 32 of them, before
 /// it multiplies them with block-quantised weights.
 pub async fn check_rounding<B: Backend>(backend: &B) -> Report {
-    run(Suite { backend, only: None, rounds: true, outcomes: Vec::new() }).await
+    run(Suite { rounds: true, ..Suite::new(backend) }).await
+}
+
+/// As [`check`], for a backend that keeps keys and values in `f16`.
+pub async fn check_half_caches<B: Backend>(backend: &B) -> Report {
+    run(Suite { half_caches: true, ..Suite::new(backend) }).await
 }
 
 /// Runs the cases that judge one of `ops`.
 pub async fn check_ops<B: Backend>(backend: &B, ops: &[&str]) -> Report {
-    run(Suite { backend, only: Some(ops), rounds: false, outcomes: Vec::new() }).await
+    run(Suite { only: Some(ops), ..Suite::new(backend) }).await
 }
 
 async fn run<B: Backend>(mut suite: Suite<'_, B>) -> Report {
@@ -54,6 +59,8 @@ async fn run<B: Backend>(mut suite: Suite<'_, B>) -> Report {
 
 /// The largest normalised mean square error of an operation that computes in `f32`.
 const F32: f64 = 1e-7;
+/// The same where keys and values are rounded to `f16`, as in llama.cpp's suite.
+const F16: f64 = 1e-6;
 /// The bound of an operation that only moves values, or rounds once.
 const EXACT: f64 = 0.0;
 
@@ -101,10 +108,16 @@ struct Suite<'a, B> {
     only: Option<&'a [&'a str]>,
     /// The backend rounds activations.
     rounds: bool,
+    /// The backend keeps keys and values in `f16`.
+    half_caches: bool,
     outcomes: Vec<Outcome>,
 }
 
-impl<B: Backend> Suite<'_, B> {
+impl<'a, B: Backend> Suite<'a, B> {
+    fn new(backend: &'a B) -> Self {
+        Self { backend, only: None, rounds: false, half_caches: false, outcomes: Vec::new() }
+    }
+
     fn wants<C: Case>(&self) -> bool {
         self.only.is_none_or(|only| C::OPS.iter().any(|op| only.contains(op)))
     }
@@ -114,7 +127,11 @@ impl<B: Backend> Suite<'_, B> {
         if !self.wants::<C>() {
             return;
         }
-        let bound = case.rounded_bound().filter(|_| self.rounds).unwrap_or(C::BOUND);
+        let bound = match case.rounded_bound() {
+            Some(bound) if self.rounds => bound,
+            _ if self.half_caches && C::OPS.iter().any(|op| op.starts_with("attention")) => F16,
+            _ => C::BOUND,
+        };
         let verdict = match (case.run(self.backend).await, case.run(&Reference).await) {
             (_, Err(e)) => Err(format!("the reference refuses it: {e}")),
             (Err(e), _) => Err(e.to_string()),

@@ -53,7 +53,7 @@ pub enum Mask<'a> {
 }
 
 /// Which two features of a head are rotated together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RopePairs {
     /// Features `2i` and `2i + 1`: ERNIE 4.5 text, GPT-J.
     Interleaved,
@@ -62,7 +62,7 @@ pub enum RopePairs {
 }
 
 /// Which approximation of the Gaussian error linear unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Gelu {
     /// `x · Φ(x)`, exact.
     Erf,
