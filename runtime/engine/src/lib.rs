@@ -33,12 +33,17 @@ pub use error::{Error, Result};
 pub use files::{GenerationDefaults, ModelFiles};
 pub use generate::{Answer, Event, GenerateOptions, Speculation, StopReason};
 pub use language_model::{LanguageModel, LocalFuture, Memory, ModelInput, Sequences, Visual};
-pub use load::{Device, load, load_sequences, load_traceable, measure_importance};
+pub use load::{
+    Device, load, load_on, load_sequences, load_sequences_on, load_traceable, load_traceable_on,
+    measure_importance,
+};
 pub use loaded::{Loaded, tower_config};
 pub use logprobs::TokenLogprobs;
 pub use lookahead::Guesses;
 pub use prompt::{Message, Part, Prompt, Role};
 pub use trace::{Capture, Captured, Trace, Traceable, Values};
+#[cfg(feature = "wgpu")]
+pub use wgpu_backend::{Adapter, Counters, Options as GpuOptions, Tier, Wgpu as Gpu};
 
 /// What asks for a caption: the question that the trainer teaches most and `ocelli caption` asks.
 pub const CAPTION_PROMPT: &str = "Describe this picture.";

@@ -21,6 +21,10 @@ pub enum Device {
     /// The NVIDIA GPU of this number. Weights are copied to it.
     #[cfg(feature = "cuda")]
     Cuda(usize),
+    /// The GPU that is likely to be the fastest. Weights are copied to it as they are stored. A browser cannot wait
+    /// for a GPU here: it awaits `Gpu::request` and loads on that, by [`load_on`].
+    #[cfg(all(feature = "wgpu", not(target_family = "wasm")))]
+    Gpu,
     /// Plain loops on decoded copies of the weights: slow, and what the others are judged by.
     #[cfg_attr(not(feature = "candle"), default)]
     Reference,
@@ -50,15 +54,41 @@ pub fn load_traceable(files: &ModelFiles, device: Device) -> Result<Box<dyn Trac
     Ok(load_any(files, device)?)
 }
 
+/// [`load`] on a backend that the caller made: a GPU that had to be awaited, or whose counters it wants to read.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_on<B: Backend + Clone>(files: &ModelFiles, backend: B) -> Result<Box<dyn LanguageModel>> {
+    Ok(load_any_on(backend, files)?)
+}
+
+/// [`load_sequences`] on a backend that the caller made.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_sequences_on<B: Backend + Clone>(files: &ModelFiles, backend: B) -> Result<Box<dyn Sequences>> {
+    Ok(load_any_on(backend, files)?.into_sequences())
+}
+
+/// [`load_traceable`] on a backend that the caller made.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_traceable_on<B: Backend + Clone>(files: &ModelFiles, backend: B) -> Result<Box<dyn Traceable>> {
+    Ok(load_any_on(backend, files)?)
+}
+
 fn load_any(files: &ModelFiles, device: Device) -> Result<Box<dyn IntoSequences>> {
     match device {
         #[cfg(feature = "candle")]
-        Device::Cpu => load_on(candle_backend::Candle::cpu_in_integers()?, files),
+        Device::Cpu => load_any_on(candle_backend::Candle::cpu_in_integers()?, files),
         #[cfg(feature = "candle")]
-        Device::CpuExact => load_on(candle_backend::Candle::cpu(), files),
+        Device::CpuExact => load_any_on(candle_backend::Candle::cpu(), files),
         #[cfg(feature = "cuda")]
-        Device::Cuda(ordinal) => load_on(candle_backend::Candle::cuda(ordinal)?, files),
-        Device::Reference => load_on(Reference, files),
+        Device::Cuda(ordinal) => load_any_on(candle_backend::Candle::cuda(ordinal)?, files),
+        #[cfg(all(feature = "wgpu", not(target_family = "wasm")))]
+        Device::Gpu => load_any_on(pollster::block_on(wgpu_backend::Wgpu::request())?, files),
+        Device::Reference => load_any_on(Reference, files),
     }
 }
 
@@ -86,11 +116,16 @@ pub fn measure_importance(
         Device::Cuda(ordinal) => {
             Importance::measure(files, candle_backend::Candle::cuda(ordinal)?, prompts, progress)
         }
+        #[cfg(all(feature = "wgpu", not(target_family = "wasm")))]
+        Device::Gpu => {
+            let backend = pollster::block_on(wgpu_backend::Wgpu::request())?;
+            Importance::measure(files, backend, prompts, progress)
+        }
         Device::Reference => Importance::measure(files, Reference, prompts, progress),
     }
 }
 
-fn load_on<B: Backend + Clone>(backend: B, files: &ModelFiles) -> Result<Box<dyn IntoSequences>> {
+fn load_any_on<B: Backend + Clone>(backend: B, files: &ModelFiles) -> Result<Box<dyn IntoSequences>> {
     let checkpoint = files.checkpoint()?;
     let weights = checkpoint.weights(&backend);
     Ok(Box::new(Loaded::load(backend.clone(), &weights, checkpoint.config.clone())?))

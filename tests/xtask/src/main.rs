@@ -147,7 +147,7 @@ fn doc() -> Result<Vec<Command>, String> {
 fn wasm() -> Result<Vec<Command>, String> {
     let packages: String = PORTABLE.iter().map(|name| format!(" -p {name}")).collect();
     Ok(vec![cargo(&format!(
-        "check --locked --target wasm32-unknown-unknown --no-default-features{packages}"
+        "check --locked --target wasm32-unknown-unknown --no-default-features --features engine/wgpu{packages}"
     ))])
 }
 

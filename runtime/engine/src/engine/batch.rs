@@ -3,9 +3,11 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tensor::Backend;
+
 use super::{Clock, Engine};
 use crate::chat_format::ChatFormat;
-use crate::{Device, LocalFuture, ModelFiles, Result, Sequences, load_sequences};
+use crate::{Device, LocalFuture, ModelFiles, Result, Sequences, load_sequences, load_sequences_on};
 
 /// A loaded model for several conversations, each of which has an [`Engine`] of its own.
 ///
@@ -40,8 +42,24 @@ impl Batch {
     /// # Errors
     /// As for [`Engine::open`].
     pub fn open(files: &ModelFiles, device: Device, clock: Clock) -> Result<Self> {
+        Self::open_by(files, clock, || load_sequences(files, device))
+    }
+
+    /// As [`open`](Self::open), on a backend that the caller made.
+    ///
+    /// # Errors
+    /// As for [`Engine::open`].
+    pub fn open_on<B: Backend + Clone>(files: &ModelFiles, backend: B, clock: Clock) -> Result<Self> {
+        Self::open_by(files, clock, || load_sequences_on(files, backend))
+    }
+
+    fn open_by(
+        files: &ModelFiles,
+        clock: Clock,
+        load: impl FnOnce() -> Result<Box<dyn Sequences>>,
+    ) -> Result<Self> {
         let format = ChatFormat::files(files)?;
-        let model = load_sequences(files, device)?;
+        let model = load()?;
         let format = Arc::new(format.for_model(model.config())?);
         Ok(Self { model, format, clock: Rc::new(clock) })
     }

@@ -48,9 +48,16 @@ fn write(path: &Path, arrays: &[Named]) -> Result<()> {
 }
 
 /// Answers requests, one line of JSON each. The state is the loaded model and nothing else.
-#[derive(Default)]
 pub struct EvalServer {
+    device: Device,
     loaded: Option<LoadedFiles>,
+}
+
+impl Default for EvalServer {
+    /// On the processor, exactly.
+    fn default() -> Self {
+        Self::on(Device::CpuExact)
+    }
 }
 
 struct LoadedFiles {
@@ -113,6 +120,12 @@ struct ChatRequest {
 }
 
 impl EvalServer {
+    /// Evaluates on `device`.
+    #[must_use]
+    pub fn on(device: Device) -> Self {
+        Self { device, loaded: None }
+    }
+
     /// Answers every line of `requests` in order, until there are no more.
     ///
     /// # Errors
@@ -183,7 +196,7 @@ impl EvalServer {
         check_dtype(dtype)?;
         self.loaded = None; // two models need not fit in memory, and a failed load must not leave the last one
         let files = ModelFiles::open(path)?;
-        let model = load_traceable(&files, Device::CpuExact)?;
+        let model = load_traceable(&files, self.device)?;
         let config = model.config();
         let answer = json!({ "arch": config.architecture.model_type(), "params": config.n_parameters() });
         self.loaded = Some(LoadedFiles { files, model });
