@@ -7,6 +7,7 @@ mod median;
 mod peer;
 mod pin;
 mod process;
+mod profile;
 mod report;
 
 use std::path::PathBuf;
@@ -55,6 +56,9 @@ pub(crate) struct BenchArgs {
     /// Also run this llama-bench on the same file, in turns, and tell how much faster this program is
     #[arg(long, value_name = "PROGRAM", requires = "model")]
     against: Option<PathBuf>,
+    /// Also tell what every operation takes: time, share of the bandwidth, arithmetic
+    #[arg(long)]
+    profile: bool,
     /// Write the report as JSON
     #[arg(long)]
     json: bool,
@@ -155,6 +159,7 @@ pub(crate) fn run(args: BenchArgs, output: &mut Output) -> anyhow::Result<Outcom
         bandwidth_share: bytes_read_per_token as f64 * decode_tokens_per_s / limits.bandwidth,
         i8_share: prefill_operations_per_token * prefill_tokens_per_s / limits.i8_operations,
         peer: peer.map(Peer::comparison),
+        profile: args.profile.then(|| profile::measure(&files, &args)).transpose()?,
     };
     if args.json {
         output.json(&report)?

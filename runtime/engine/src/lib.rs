@@ -33,6 +33,8 @@ pub use error::{Error, Result};
 pub use files::{GenerationDefaults, ModelFiles};
 pub use generate::{Answer, Event, GenerateOptions, Speculation, StopReason};
 pub use language_model::{LanguageModel, LocalFuture, Memory, ModelInput, Sequences, Visual};
+#[cfg(feature = "candle")]
+pub use load::load_profiled;
 pub use load::{
     Device, load, load_on, load_sequences, load_sequences_on, load_traceable, load_traceable_on,
     measure_importance,
@@ -41,6 +43,7 @@ pub use loaded::{Loaded, tower_config};
 pub use logprobs::TokenLogprobs;
 pub use lookahead::Guesses;
 pub use prompt::{Message, Part, Prompt, Role};
+pub use tensor::{OpProfile, Profile};
 pub use trace::{Capture, Captured, Trace, Traceable, Values};
 #[cfg(feature = "wgpu")]
 pub use wgpu_backend::{Adapter, Counters, Options as GpuOptions, Tier, Wgpu as Gpu};

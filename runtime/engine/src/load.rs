@@ -1,6 +1,8 @@
 //! Model files → a model on a device: the only `match` over backends.
 
 use tensor::{Backend, Reference};
+#[cfg(feature = "candle")]
+use tensor::{Profile, Profiled};
 
 use crate::loaded::IntoSequences;
 use crate::quantize::Importance;
@@ -44,6 +46,24 @@ pub fn load(files: &ModelFiles, device: Device) -> Result<Box<dyn LanguageModel>
 /// As for [`load`].
 pub fn load_sequences(files: &ModelFiles, device: Device) -> Result<Box<dyn Sequences>> {
     Ok(load_any(files, device)?.into_sequences())
+}
+
+/// [`load`] on the processor, with every operation measured by `clock`, in milliseconds.
+///
+/// # Errors
+/// As for [`load`].
+#[cfg(feature = "candle")]
+pub fn load_profiled(
+    files: &ModelFiles,
+    clock: impl Fn() -> f64 + 'static,
+) -> Result<(Box<dyn LanguageModel>, Profile)> {
+    let (backend, profile) = Profiled::new(candle_backend::Candle::cpu_in_integers()?, clock);
+    let checkpoint = files.checkpoint()?;
+    let weights = checkpoint.weights(&backend);
+    let model = Loaded::load(backend.clone(), &weights, checkpoint.config.clone())?;
+    // What loading took is told elsewhere.
+    let _ = profile.take();
+    Ok((Box::new(model), profile))
 }
 
 /// [`load`] for those who want to see inside.

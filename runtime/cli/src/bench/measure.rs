@@ -43,7 +43,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Has as many tokens in the context as shall be there before the generated ones.
-    fn go_to_depth(&mut self) -> anyhow::Result<()> {
+    pub(super) fn go_to_depth(&mut self) -> anyhow::Result<()> {
         let depth = self.args.depth;
         // The tokens of both inputs are the same, as far as they go.
         if depth > self.model.context_len() {

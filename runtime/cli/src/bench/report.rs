@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::median::median;
 use super::peer::{Compared, Comparison};
+use super::profile::Phases;
 use crate::output::{Output, bytes};
 
 /// Medians over all repetitions.
@@ -43,6 +44,8 @@ pub(super) struct Report {
     pub(super) i8_share: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) peer: Option<Comparison>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) profile: Option<Phases>,
 }
 
 /// Several rows in one pass, and one alone.
@@ -137,8 +140,11 @@ impl Report {
             ),
         )?;
         output.row("", &format!("medians of {}", self.repetitions))?;
-        match &self.peer {
-            Some(peer) => peer.write(output),
+        if let Some(peer) = &self.peer {
+            peer.write(output)?;
+        }
+        match &self.profile {
+            Some(profile) => profile.write(output),
             None => Ok(()),
         }
     }

@@ -36,8 +36,18 @@ fn a_model_is_measured() {
     assert!(report["picture"]["tokens"].as_u64() > Some(4), "{report}");
     assert!(report["kv_cache_bytes"].as_u64() > Some(0), "{report}");
     assert_eq!(report["peer"], Value::Null);
-    let text = ocelli(dir.path(), &args).expect(0).stdout;
-    for heading in ["decode", "batch", "process", "bandwidth", "arithmetic"] {
+    let run = ocelli(dir.path(), &[&args[..], &["--profile", "--json"]].concat()).expect(0).json().remove(0);
+    for phase in ["prefill", "decode"] {
+        let ops = run["profile"][phase].as_array().unwrap();
+        let share: f64 = ops.iter().map(|op| op["share"].as_f64().unwrap()).sum();
+        assert!((share - 1.0).abs() < 1e-6, "{phase}: {run}");
+        for name in ["linear", "attention", "expert_mlp"] {
+            let found = ops.iter().any(|op| op["name"].as_str().unwrap().starts_with(name));
+            assert!(found, "{name} in {phase}: {run}");
+        }
+    }
+    let text = ocelli(dir.path(), &[&args[..], &["--profile"]].concat()).expect(0).stdout;
+    for heading in ["decode", "batch", "process", "bandwidth", "arithmetic", "GOP/s"] {
         assert!(text.contains(heading), "{heading}: {text}");
     }
 }
