@@ -1,6 +1,10 @@
 //! `cargo xtask check`: everything that must hold before a change lands, in the order of its cost.
+//! `cargo xtask web`: the page.
 
 #![expect(clippy::print_stderr, reason = "a command reports to its terminal")]
+
+mod browser;
+mod web;
 
 use std::env;
 use std::fs;
@@ -9,7 +13,8 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 /// Crates that also run in a browser.
-const PORTABLE: [&str; 7] = ["tensor", "kernels", "wgpu-backend", "tokenizer", "model", "vision", "engine"];
+const PORTABLE: [&str; 8] =
+    ["tensor", "kernels", "wgpu-backend", "tokenizer", "model", "vision", "engine", "protocol"];
 
 /// One check: a name to call it by, and commands that all have to succeed.
 struct Check {
@@ -36,13 +41,14 @@ const fn on_request(
     Check { name, about, on_request: true, commands }
 }
 
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 10] = [
     always("fmt", "formatting", || Ok(vec![cargo("fmt --all --check")])),
     always("clippy", "lints, warnings denied", clippy),
     always("doc", "documentation, warnings denied", doc),
     always("test", "all tests", || Ok(vec![cargo("test --workspace --locked")])),
     always("wasm", "the crates that run in a browser", wasm),
     always("clients", "the official Python clients against `ocelli serve`", clients),
+    always("browser", "the page and the JavaScript package in Chromium", browser::tests),
     always("readme", "the commands of README.md", readme),
     on_request(
         "miri",
@@ -54,20 +60,40 @@ const CHECKS: [Check; 9] = [
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
-    let only: Vec<&str> = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["check"] => CHECKS.iter().filter(|check| !check.on_request).map(|check| check.name).collect(),
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["check"] => {
+            let names: Vec<&str> =
+                CHECKS.iter().filter(|check| !check.on_request).map(|check| check.name).collect();
+            check(&names)
+        }
         ["check", ref names @ ..] if names.iter().all(|n| CHECKS.iter().any(|check| check.name == *n)) => {
-            names.to_vec()
+            check(names)
         }
-        _ => {
-            eprintln!("usage: cargo xtask check [NAME...]\n");
-            for check in &CHECKS {
-                let when = if check.on_request { "; only when named" } else { "" };
-                eprintln!("  {:8} {}{when}", check.name, check.about);
+        ["web", ref options @ ..] => match web::Options::parse(options).map(web::run) {
+            Some(Ok(())) => ExitCode::SUCCESS,
+            Some(Err(failure)) => {
+                eprintln!("{failure}");
+                ExitCode::FAILURE
             }
-            return ExitCode::from(2);
-        }
-    };
+            None => usage(),
+        },
+        _ => usage(),
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: cargo xtask check [NAME...]\n");
+    for check in &CHECKS {
+        let when = if check.on_request { "; only when named" } else { "" };
+        eprintln!("  {:8} {}{when}", check.name, check.about);
+    }
+    eprintln!("\n       cargo xtask web [--port N]: build the page, and serve it to this machine\n");
+    eprintln!("  --build-only  build the page and the npm package, and end");
+    eprintln!("  --no-build    serve what was built before");
+    ExitCode::from(2)
+}
+
+fn check(only: &[&str]) -> ExitCode {
     for check in CHECKS.iter().filter(|check| only.contains(&check.name)) {
         eprintln!("== {}: {}", check.name, check.about);
         let started = Instant::now();
@@ -146,9 +172,12 @@ fn doc() -> Result<Vec<Command>, String> {
 
 fn wasm() -> Result<Vec<Command>, String> {
     let packages: String = PORTABLE.iter().map(|name| format!(" -p {name}")).collect();
-    Ok(vec![cargo(&format!(
-        "check --locked --target wasm32-unknown-unknown --no-default-features --features engine/wgpu{packages}"
-    ))])
+    Ok(vec![
+        cargo(&format!(
+            "check --locked --target wasm32-unknown-unknown --no-default-features --features engine/wgpu{packages}"
+        )),
+        cargo("clippy --locked --profile web --target wasm32-unknown-unknown -p worker -p ui -- -D warnings"),
+    ])
 }
 
 /// Python is not needed for anything else, so where it is missing this is passed over, and said.

@@ -1,0 +1,137 @@
+// What the page asks of the browser and is shortest to say in its own language.
+
+export function setRoot(name, value) {
+  const root = document.documentElement;
+  if (value) root.setAttribute(name, value);
+  else root.removeAttribute(name);
+}
+
+export function remember(key, value) {
+  try { localStorage.setItem("ocelli-" + key, value); } catch { /* private windows may keep nothing */ }
+}
+
+export function recall(key) {
+  try { return localStorage.getItem("ocelli-" + key) ?? ""; } catch { return ""; }
+}
+
+export function language() {
+  return navigator.language ?? "en";
+}
+
+// Asks the browser not to throw stored models away when its disk gets full.
+export function persist() {
+  navigator.storage?.persist?.().catch(() => {});
+}
+
+
+export async function copy(text) {
+  await navigator.clipboard.writeText(text);
+}
+
+export function save(name, text, type) {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+// Pictures of the clipboard, for a button; the key combination brings its own event.
+export async function pasted() {
+  const found = [];
+  for (const item of await navigator.clipboard.read()) {
+    const type = item.types.find((type) => type.startsWith("image/"));
+    if (type) found.push(new File([await item.getType(type)], "pasted." + type.split("/")[1], { type }));
+  }
+  return found;
+}
+
+export async function bytes(blob) {
+  return new Uint8Array(await blob.arrayBuffer());
+}
+
+export async function openCamera() {
+  return navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+}
+
+export async function openScreen() {
+  return navigator.mediaDevices.getDisplayMedia({ video: true, audio: false });
+}
+
+export async function play(video, stream) {
+  video.srcObject = stream;
+  await video.play();
+}
+
+export function stop(stream) {
+  for (const track of stream.getTracks()) track.stop();
+}
+
+export function isLive(stream) {
+  return stream.getTracks().some((track) => track.readyState === "live");
+}
+
+// The picture that a video shows now. Larger ones are made smaller here: no model sees that many pixels, and
+// packing them takes longer than captioning.
+export async function frame(video, longest) {
+  const scale = Math.min(1, longest / Math.max(video.videoWidth, video.videoHeight, 1));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(video.videoWidth * scale));
+  canvas.height = Math.max(1, Math.round(video.videoHeight * scale));
+  canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+  const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+  return new File([blob], "frame.png", { type: "image/png" });
+}
+
+// A picture with its patches (thin lines) and the blocks that become tokens (thick lines) on it.
+export function drawGrid(canvas, rgba, width, height, patch, merge) {
+  const scale = Math.max(1, Math.min(3, Math.round(480 / Math.max(width, height))));
+  canvas.width = width * scale;
+  canvas.height = height * scale;
+  const context = canvas.getContext("2d");
+  const picture = document.createElement("canvas");
+  picture.width = width;
+  picture.height = height;
+  picture.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(rgba), width, height), 0, 0);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  const lines = (step, style, thickness) => {
+    context.strokeStyle = style;
+    context.lineWidth = thickness;
+    context.beginPath();
+    for (let x = 0; x <= width; x += step) {
+      context.moveTo(x * scale, 0);
+      context.lineTo(x * scale, canvas.height);
+    }
+    for (let y = 0; y <= height; y += step) {
+      context.moveTo(0, y * scale);
+      context.lineTo(canvas.width, y * scale);
+    }
+    context.stroke();
+  };
+  lines(patch, "rgb(255 255 255 / .35)", 1);
+  lines(patch * merge, "rgb(0 0 0 / .55)", 3);
+  lines(patch * merge, "rgb(255 255 255 / .9)", 1.4);
+}
+
+export function memory() {
+  return navigator.deviceMemory ?? 0;
+}
+
+export function isHidden() {
+  return document.hidden;
+}
+
+export function nextFrame() {
+  return new Promise((done) => setTimeout(done, 30));
+}
+
+export function scrollToEnd() {
+  const nearEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 160;
+  if (nearEnd) requestAnimationFrame(() => scrollTo(0, document.documentElement.scrollHeight));
+}
+
+export function focus(id) {
+  requestAnimationFrame(() => document.getElementById(id)?.focus());
+}
