@@ -1,14 +1,17 @@
-//! Vectors of sixteen 32-bit lanes: the little that unpacking needs of a processor.
+//! Vectors of 32-bit lanes, one for each weight row: the little that unpacking needs of a processor.
 
 use half::f16;
 
 use crate::panel::LANES;
 
-/// Sixteen 32-bit lanes, one for each row of a panel.
+/// [`N`](Self::N) 32-bit lanes, one for each of so many rows.
 ///
 /// Everything is `inline(always)`, so that it is compiled with the instructions of the kernel it is used in.
 /// An implementation that needs instructions is named in the kernels of its path only.
 pub(crate) trait Lanes: Copy {
+    /// Number of lanes: all rows of a panel or a part of them.
+    const N: usize;
+
     /// The 16 bytes at `base + i * stride` of each row `i`; vector `j` has bytes `4j..4j + 4` of every row.
     ///
     /// # Safety
@@ -42,11 +45,17 @@ pub(crate) trait Lanes: Copy {
     fn int_to_f32(self) -> Self;
     /// Product of `f32` lanes.
     fn mul_f32(self, other: Self) -> Self;
+}
+
+/// Lanes for all rows of a panel.
+pub(crate) trait PanelLanes: Lanes {
     fn store(self, out: &mut [u32; LANES]);
     fn store_f32(self, out: &mut [f32; LANES]);
 }
 
 impl Lanes for [u32; LANES] {
+    const N: usize = LANES;
+
     #[inline(always)]
     #[expect(unsafe_code, reason = "reads through a pointer")]
     unsafe fn load(base: *const u8, stride: usize) -> [Self; 4] {
@@ -113,7 +122,9 @@ impl Lanes for [u32; LANES] {
     fn mul_f32(self, other: Self) -> Self {
         std::array::from_fn(|i| (f32::from_bits(self[i]) * f32::from_bits(other[i])).to_bits())
     }
+}
 
+impl PanelLanes for [u32; LANES] {
     #[inline(always)]
     fn store(self, out: &mut [u32; LANES]) {
         *out = self;

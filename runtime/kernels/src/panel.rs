@@ -2,7 +2,7 @@
 
 use tensor::DType;
 
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, PanelLanes};
 use crate::unpack::{Group, Sink};
 
 /// Weight rows that are multiplied together, one in each lane of a vector.
@@ -35,7 +35,7 @@ impl Panel {
     }
 }
 
-impl<L: Lanes> Sink<L> for Panel {
+impl<L: PanelLanes> Sink<L> for Panel {
     #[inline(always)]
     fn take(&mut self, index: usize, group: Group<L>) {
         for (j, codes) in group.codes.into_iter().enumerate() {
@@ -106,6 +106,13 @@ impl<'a> Rows<'a> {
         Self { bytes: &self.bytes[offset..], len, ahead: self.ahead.wrapping_add(LANES * offset), ..self }
     }
 
+    /// The rows of [`LANES`] / 2 from number `half` · [`LANES`] / 2 on.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn half(self, half: usize) -> Self {
+        let n = half * LANES / 2;
+        Self { bytes: &self.bytes[n * self.stride..], ahead: self.ahead.wrapping_add(16 * n), ..self }
+    }
+
     /// Bytes of each row.
     pub(crate) fn len(self) -> usize {
         self.len
@@ -115,8 +122,9 @@ impl<'a> Rows<'a> {
     #[inline(always)]
     pub(crate) fn words<L: Lanes>(self, offset: usize) -> [L; 4] {
         assert!(offset + 16 <= self.len, "bytes beyond the row");
-        L::prefetch(self.ahead.wrapping_add(LANES * offset), 4);
-        // SAFETY: each row has `len` bytes, `stride` apart, by construction.
+        L::prefetch(self.ahead.wrapping_add(LANES * offset), L::N / 4);
+        // SAFETY: each row has `len` bytes, `stride` apart, by construction, and at least as many rows are
+        // left as there are lanes: these are all rows, or lanes and rows are halves.
         #[expect(unsafe_code, reason = "one check for the loads of all rows")]
         unsafe {
             L::load(self.bytes.as_ptr().add(offset), self.stride)

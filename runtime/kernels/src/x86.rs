@@ -79,7 +79,9 @@ pub(crate) fn unpack_and_multiply(
     match kind {
         // SAFETY: the kind has its instructions.
         Kind::Avx512 => unsafe { avx512::unpack_and_multiply(dtype, rows, x, sums) },
-        Kind::Scalar | Kind::Avx2 => false,
+        // SAFETY: as above.
+        Kind::Avx2 => unsafe { avx2::unpack_and_multiply(dtype, rows, x, sums) },
+        Kind::Scalar => false,
     }
 }
 

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use tensor::DType;
 
 use crate::activations::{Tile, TileChunk};
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, PanelLanes};
 use crate::panel::{GROUP, LANES, Panel, Rows};
 use crate::unpack::{self, Group, Sink};
 
@@ -84,6 +84,8 @@ pub(crate) fn unpack_and_multiply(
         2 => unpack_by_type::<2>(dtype, rows, x, sums),
         3 => unpack_by_type::<3>(dtype, rows, x, sums),
         4 => unpack_by_type::<4>(dtype, rows, x, sums),
+        6 => unpack_by_type::<6>(dtype, rows, x, sums),
+        8 => unpack_by_type::<8>(dtype, rows, x, sums),
         _ => return false,
     }
     true
@@ -232,6 +234,8 @@ fn vector(values: &[f32; LANES]) -> __m512 {
 
 /// Only the functions above name this implementation.
 impl Lanes for __m512i {
+    const N: usize = LANES;
+
     #[inline(always)]
     unsafe fn load(base: *const u8, stride: usize) -> [Self; 4] {
         // SAFETY: the caller lets us read 16 bytes of each row; the instructions are the kernel's.
@@ -336,7 +340,9 @@ impl Lanes for __m512i {
             _mm512_castps_si512(product)
         }
     }
+}
 
+impl PanelLanes for __m512i {
     #[inline(always)]
     fn store(self, out: &mut [u32; LANES]) {
         // SAFETY: the array has the size of a vector.
