@@ -22,8 +22,10 @@ mod kernels;
 mod kv_cache;
 mod ops;
 pub mod optim;
+mod team;
 mod weight;
 
 pub use backend::Candle;
 pub use kv_cache::KvCache;
+pub use team::Team;
 pub use weight::Weight;

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
-use engine::Device;
+use engine::{Device, Team};
 
 use crate::Outcome;
 use crate::args::ModelArgs;
@@ -86,7 +86,7 @@ pub(crate) fn run(args: BenchArgs, output: &mut Output) -> anyhow::Result<Outcom
     // Once unmeasured: weights are paged in, threads are started, the cache has its full size.
     bench.prefill_prompt()?;
     bench.decode()?;
-    let n_threads = args.model.threads.map_or_else(rayon::current_num_threads, usize::from);
+    let n_threads = args.model.threads.map_or_else(|| Team::current().n_threads(), usize::from);
     let cores = args.pin.then(|| pin::cores(n_threads)).transpose().context("cannot pin threads")?;
     let peer = args.against.as_deref().map(|program| Peer::new(program, &args, n_threads, cores.as_deref()));
     let mut peer = peer.transpose()?;

@@ -25,10 +25,12 @@ mod server_key;
 
 use std::io;
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use engine::Team;
 
 use output::Output;
 
@@ -100,14 +102,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does all work on the pool of threads that also computes: asked from outside, the pool would wake and put
-/// to sleep two threads for each of the many small products of a token.
+/// Does all work on a thread with a large stack, whose operations `n` threads share.
 fn on_threads<T: Send>(n: Option<u16>, work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
-    let mut pool = rayon::ThreadPoolBuilder::new().stack_size(STACK_BYTES);
-    if let Some(n) = n {
-        pool = pool.num_threads(n.into());
-    }
-    pool.build().context("cannot start the threads to compute on")?.install(work)
+    let team = n.map_or_else(Team::of_all_cores, |n| Team::new(n.into()));
+    // What is not an operation of a model, such as encoding weights, uses rayon.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(team.n_threads());
+    pool.build_global().context("cannot start the threads to compute on")?;
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().name("ocelli".to_owned()).stack_size(STACK_BYTES);
+        let worker = builder.spawn_scoped(scope, || team.install(work)).context("cannot start a thread")?;
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 fn run(command: Command, output: &mut Output) -> anyhow::Result<Outcome> {

@@ -26,6 +26,8 @@ pub mod sampler;
 pub mod scripted;
 mod trace;
 
+#[cfg(feature = "candle")]
+pub use candle_backend::Team;
 pub use chat_format::ChatFormat;
 pub use divergence::Divergence;
 pub use engine::{Batch, Clock, Engine, EngineParts};

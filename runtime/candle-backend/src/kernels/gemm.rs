@@ -5,6 +5,11 @@ use std::ops::Range;
 
 use gemm::Parallelism;
 
+use crate::team;
+
+/// Columns or rows of a product that one thread takes at least.
+const PART: usize = 256;
+
 /// A row-major matrix, or its transpose, inside a slice.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
@@ -28,6 +33,16 @@ impl<'a> View<'a> {
     /// A dense `[rows, cols]` matrix.
     pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
+    }
+
+    /// Some of its rows.
+    fn rows(self, rows: Range<usize>) -> Self {
+        assert!(rows.end <= self.rows, "rows beyond the matrix");
+        Self {
+            data: &self.data[(rows.start * self.row_stride).min(self.data.len())..],
+            rows: rows.len(),
+            ..self
+        }
     }
 
     /// The transpose.
@@ -58,6 +73,17 @@ impl<'a> TileMut<'a> {
         Self { data: data.as_mut_ptr(), rows, cols, stride: cols, lifetime: PhantomData }
     }
 
+    /// A rectangle of the tile.
+    ///
+    /// # Safety
+    /// Parts that are alive at the same time do not overlap.
+    #[expect(unsafe_code, reason = "disjointness is the caller's to keep")]
+    unsafe fn part(&self, rows: Range<usize>, cols: Range<usize>) -> Self {
+        assert!(rows.end <= self.rows && cols.end <= self.cols, "part beyond the tile");
+        let data = self.data.wrapping_add(rows.start * self.stride + cols.start);
+        Self { data, rows: rows.len(), cols: cols.len(), ..*self }
+    }
+
     /// Row `i` of the tile.
     pub(crate) fn row(&mut self, i: usize) -> &mut [f32] {
         assert!(i < self.rows, "row beyond the tile");
@@ -68,6 +94,10 @@ impl<'a> TileMut<'a> {
         }
     }
 }
+
+// SAFETY: a shared reference gives access to no value (`part` is the caller's to keep sound).
+#[expect(unsafe_code, reason = "parts of one tile go to several threads")]
+unsafe impl Sync for TileMut<'_> {}
 
 /// A row-major matrix whose tiles are written by several threads.
 pub(crate) struct Tiles<'a> {
@@ -116,6 +146,21 @@ pub(crate) fn matmul(out: &mut [f32], a: View<'_>, b: View<'_>, accumulate: bool
     matmul_tile(&mut TileMut::new(out, a.rows, b.cols), a, b, accumulate, threads);
 }
 
+/// [`matmul_tile`] of columns that several threads take, or of rows if those are more.
+fn by_parts(out: &mut TileMut<'_>, a: View<'_>, b: View<'_>, accumulate: bool) {
+    let by_columns = out.cols >= out.rows;
+    let n = if by_columns { out.cols } else { out.rows };
+    team::for_each(n.div_ceil(PART), |i| {
+        let part = i * PART..((i + 1) * PART).min(n);
+        let (rows, cols) = if by_columns { (0..out.rows, part) } else { (part, 0..out.cols) };
+        let (a, b) = (a.rows(rows.clone()), b.t().rows(cols.clone()).t());
+        // SAFETY: the parts are disjoint, and `out` is borrowed until all are done.
+        #[expect(unsafe_code, reason = "threads write disjoint parts")]
+        let mut out = unsafe { out.part(rows, cols) };
+        matmul_tile(&mut out, a, b, accumulate, Threads::One);
+    });
+}
+
 /// `out = a · b`, or `out += a · b` with `accumulate`.
 pub(crate) fn matmul_tile(
     out: &mut TileMut<'_>,
@@ -135,12 +180,10 @@ pub(crate) fn matmul_tile(
         }
         return;
     }
-    let parallelism = match threads {
-        Threads::One => Parallelism::None,
-        // Below this the hand-over costs more than the product.
-        Threads::All if a.rows * a.cols * b.cols < 1 << 18 => Parallelism::None,
-        Threads::All => Parallelism::Rayon(0),
-    };
+    // Below this the hand-over costs more than the product.
+    if matches!(threads, Threads::All) && a.rows * a.cols * b.cols >= 1 << 18 {
+        return by_parts(out, a, b, accumulate);
+    }
     // SAFETY: `View`, `TileMut` and the assertions above guarantee that every element addressed by the
     // dimensions and strides lies inside its slice; `out` is exclusively borrowed.
     #[expect(unsafe_code, reason = "the gemm crate takes pointers and strides")]
@@ -164,7 +207,7 @@ pub(crate) fn matmul_tile(
             false,
             false,
             false,
-            parallelism,
+            Parallelism::None,
         );
     }
 }

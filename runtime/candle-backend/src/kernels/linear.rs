@@ -1,12 +1,12 @@
 //! `x · wᵀ + bias` for weights in any storage: exactly from the stored values, or with `x` rounded.
 
 use ::kernels::{Activations, Columns, Matrix, Tile};
-use rayon::prelude::*;
 use tensor::{DType, RawTensor};
 
 use super::EXACT_ROWS;
 use super::gemm::{Threads, TileMut, Tiles, View, matmul, matmul_tile};
 use super::simd::dot;
+use crate::team;
 
 /// Weight values a task reads at least when it goes row by row.
 const DOT_VALUES: usize = 1 << 14;
@@ -83,10 +83,11 @@ pub(crate) fn in_integers<const N: usize>(
 ) -> [Vec<f32>; N] {
     let cols = ws.first().map_or(1, |(w, _)| w.cols());
     let tile_values = Tile::MAX_ROWS * cols;
-    let round = |x: &[f32]| Tile::quantize(path, x, cols).expect("whole rows of whole blocks");
+    let chunks: Vec<&[f32]> = x.chunks(tile_values).collect();
+    let round = |i: usize| Tile::quantize(path, chunks[i], cols).expect("whole rows of whole blocks");
     let tiles: Vec<Tile> = match threads {
-        Threads::All if x.len() > tile_values => x.par_chunks(tile_values).map(round).collect(),
-        _ => x.chunks(tile_values).map(round).collect(),
+        Threads::All => team::map(chunks.len(), round),
+        Threads::One => (0..chunks.len()).map(round).collect(),
     };
     let x = Activations::from_tiles(x, cols, &tiles).expect("one tile for every few rows");
     let mut ys = ws.map(|(w, _)| vec![0.0; x.n_rows() * w.rows()]);
@@ -103,8 +104,8 @@ pub(crate) fn in_integers<const N: usize>(
         ::kernels::matmul(path, &x, &w, start..start + y.n_cols(), &mut y).expect("sizes fit");
     };
     match threads {
-        Threads::All if parts.len() > 1 => parts.into_par_iter().for_each(run),
-        _ => parts.into_iter().for_each(run),
+        Threads::All => team::for_each_of(parts, |_, part| run(part)),
+        Threads::One => parts.into_iter().for_each(run),
     }
     for ((w, bias), y) in ws.iter().zip(&mut ys) {
         if let Some(bias) = bias {
@@ -202,7 +203,7 @@ fn by_columns(
     };
     let n_tiles = rows.div_ceil(tile_rows);
     match threads {
-        Threads::All if n_tiles > 1 => (0..n_tiles).into_par_iter().for_each(run),
-        _ => (0..n_tiles).for_each(run),
+        Threads::All => team::for_each(n_tiles, run),
+        Threads::One => (0..n_tiles).for_each(run),
     }
 }

@@ -1,8 +1,7 @@
 //! Parallel loops over rows, and moving rows about.
 
-use rayon::prelude::*;
-
 use super::simd::vectorize;
+use crate::team;
 
 /// Values one task works on: long enough to pay for its start, short enough to share the work.
 const CHUNK: usize = 1 << 14;
@@ -13,7 +12,7 @@ pub(crate) fn for_chunks(out: &mut [f32], cols: usize, f: impl Fn(usize, &mut [f
     if out.len() <= CHUNK {
         vectorize(|| f(0, out));
     } else {
-        out.par_chunks_mut(rows * cols).enumerate().for_each(|(i, chunk)| vectorize(|| f(i * rows, chunk)));
+        team::for_each_of(out.chunks_mut(rows * cols), |i, chunk| vectorize(|| f(i * rows, chunk)));
     }
 }
 
@@ -28,8 +27,8 @@ pub(crate) fn for_chunks2(
     if a.len() <= CHUNK {
         vectorize(|| f(0, a, b));
     } else {
-        let parts = a.par_chunks_mut(rows * cols).zip(b.par_chunks_mut(rows * cols));
-        parts.enumerate().for_each(|(i, (a, b))| vectorize(|| f(i * rows, a, b)));
+        let parts = a.chunks_mut(rows * cols).zip(b.chunks_mut(rows * cols));
+        team::for_each_of(parts, |i, (a, b)| vectorize(|| f(i * rows, a, b)));
     }
 }
 
@@ -42,15 +41,12 @@ pub(crate) fn chunk_rows(cols: usize) -> usize {
 pub(crate) fn sum_chunks(x: &[f32], cols: usize, f: impl Fn(usize, &[f32], &mut [f32]) + Sync) -> Vec<f32> {
     // Longer chunks than elsewhere: every chunk costs a pass over its own sum.
     let rows = 4 * chunk_rows(cols);
-    let parts: Vec<Vec<f32>> = x
-        .par_chunks(rows * cols.max(1))
-        .enumerate()
-        .map(|(i, chunk)| {
-            let mut sum = vec![0.0; cols];
-            vectorize(|| f(i * rows, chunk, &mut sum));
-            sum
-        })
-        .collect();
+    let chunks: Vec<&[f32]> = x.chunks(rows * cols.max(1)).collect();
+    let parts = team::map(chunks.len(), |i| {
+        let mut sum = vec![0.0; cols];
+        vectorize(|| f(i * rows, chunks[i], &mut sum));
+        sum
+    });
     let mut total = vec![0.0; cols];
     for part in parts {
         total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
