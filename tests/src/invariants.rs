@@ -44,7 +44,7 @@ fn last_row<'a>(logits: &'a [f32], model: &dyn Traceable) -> &'a [f32] {
 fn chunks_of_any_size_give_the_same_logits() {
     for name in KINDS {
         let case = case(name);
-        let mut model = case.load(Device::Cpu);
+        let mut model = case.load(Device::CpuExact);
         let input = case.prompt(model.config());
         let expected = case.expected_f32("logits");
         for chunk in [1, 2, 3, 5, 7, 11, usize::MAX] {
@@ -57,7 +57,7 @@ fn chunks_of_any_size_give_the_same_logits() {
 fn decoding_one_by_one_equals_prefill() {
     for name in ["dense_bias", "moe_interval", "vl_text"] {
         let case = case(name);
-        let mut model = case.load(Device::Cpu);
+        let mut model = case.load(Device::CpuExact);
         let input = case.prompt(model.config());
         let expected = case.expected_f32("logits");
         let vocab_size = model.config().text.vocab_size;
@@ -104,7 +104,7 @@ fn rows_appended_together_have_the_bits_of_rows_appended_apart() {
 fn a_prefix_of_any_length_is_reused() {
     for name in KINDS {
         let case = case(name);
-        let mut model = case.load(Device::Cpu);
+        let mut model = case.load(Device::CpuExact);
         let input = case.prompt(model.config());
         let expected = case.expected_f32("logits");
         let n = input.token_ids.len();
@@ -125,7 +125,7 @@ fn a_prefix_of_any_length_is_reused() {
 #[test]
 fn a_cancelled_prefill_goes_on_where_it_stopped() {
     let case = case("vl_image");
-    let mut model = case.load(Device::Cpu);
+    let mut model = case.load(Device::CpuExact);
     let input = case.prompt(model.config());
     let stop = &mut |done, _| if done >= 6 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
     let cancelled = pollster::block_on(model.prefill(&input, 3, 1, stop));
@@ -136,7 +136,7 @@ fn a_cancelled_prefill_goes_on_where_it_stopped() {
 
 #[test]
 fn only_the_best_candidates_are_returned_in_order() {
-    for device in [Device::Cpu, Device::Reference] {
+    for device in [Device::CpuExact, Device::Reference] {
         let case = case("dense");
         let mut model = case.load(device);
         let input = case.prompt(model.config());
@@ -154,15 +154,18 @@ fn only_the_best_candidates_are_returned_in_order() {
 #[test]
 fn resident_bytes_grow_with_the_context() {
     let case = case("dense");
-    let mut model = case.load(Device::Cpu);
-    let input = case.prompt(model.config());
-    let empty = model.bytes_resident();
-    prefill(&mut *model, &input, 512);
-    let text = &model.config().text;
-    let row = (2 * text.n_layers * text.n_kv_heads * text.head_dim * 4) as u64;
-    assert_eq!((empty.kv_cache, model.bytes_resident().kv_cache), (0, row * input.token_ids.len() as u64));
-    // bf16 matrices stay in the file; only the norms are decoded.
-    assert!(empty.weights_mapped > 50 * empty.weights_owned, "{empty:?}");
+    for (device, value_bytes) in [(Device::Cpu, 2), (Device::CpuExact, 4)] {
+        let mut model = case.load(device);
+        let input = case.prompt(model.config());
+        let empty = model.bytes_resident();
+        prefill(&mut *model, &input, 512);
+        let text = &model.config().text;
+        let row = (2 * text.n_layers * text.n_kv_heads * text.head_dim * value_bytes) as u64;
+        let n = input.token_ids.len() as u64;
+        assert_eq!((empty.kv_cache, model.bytes_resident().kv_cache), (0, row * n));
+        // bf16 matrices stay in the file; only the norms are decoded.
+        assert!(empty.weights_mapped > 50 * empty.weights_owned, "{empty:?}");
+    }
     assert_eq!(case.load(Device::Reference).bytes_resident().weights_mapped, 0);
 }
 
@@ -230,7 +233,7 @@ fn without_pictures_a_vl_model_is_the_text_model_of_its_weights() {
     let mut model = Loaded::load(b.clone(), &TextHalf(checkpoint.weights(&b)), config).unwrap();
     let input = case.prompt(&checkpoint.config);
     let found = trace(&mut model, &input, 512);
-    let same_path = trace(&mut *case.load(Device::Cpu), &input, 512);
+    let same_path = trace(&mut *case.load(Device::CpuExact), &input, 512);
     assert_eq!(found, same_path, "bit for bit");
     close(&found, &case.expected_f32("logits"), "vl_text");
 }

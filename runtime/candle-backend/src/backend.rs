@@ -2,7 +2,8 @@
 
 use candle_core::{Device, Tensor};
 use tensor::{
-    Backend, Candidate, Error, Experts, Gelu, Heads, Mask, RawTensor, Result, RopePairs, Routing, WeightBytes,
+    Backend, Candidate, Error, Experts, Gelu, Heads, KvType, Mask, RawTensor, Result, RopePairs, Routing,
+    WeightBytes,
 };
 
 use crate::kernels::EXACT_ROWS;
@@ -15,24 +16,33 @@ pub struct Candle {
     composed: bool,
     /// Multiply block-quantised weights in integers, with these instructions.
     integers: Option<::kernels::Path>,
+    /// What keys and values are kept as.
+    kv_type: KvType,
 }
 
 impl Candle {
     /// The CPU, with our own kernels on weights decoded exactly.
     #[must_use]
     pub fn cpu() -> Self {
-        Self { device: Device::Cpu, composed: false, integers: None }
+        Self { device: Device::Cpu, composed: false, integers: None, kv_type: KvType::F32 }
     }
 
     /// As [`cpu`](Self::cpu), but block-quantised weights multiply activations rounded to signed bytes,
-    /// one scale for every 32 of them: several times as fast, and about as far from exact as `Q8_0`.
+    /// one scale for every 32 of them: several times as fast, and about as far from exact as `Q8_0`. Keys and
+    /// values are remembered as `F16`.
     ///
     /// # Errors
     /// If the environment asks for instructions that this processor lacks (see [`::kernels::Path`]).
     pub fn cpu_in_integers() -> Result<Self> {
         let path = ::kernels::Path::chosen()
             .map_err(|e| Error::Device { op: "choosing kernels", message: e.to_string() })?;
-        Ok(Self { integers: Some(path), ..Self::cpu() })
+        Ok(Self { integers: Some(path), kv_type: KvType::F16, ..Self::cpu() })
+    }
+
+    /// Remembers keys and values as `kv_type`; composed operations remember them exactly.
+    #[must_use]
+    pub fn with_kv_type(self, kv_type: KvType) -> Self {
+        Self { kv_type, ..self }
     }
 
     /// The CUDA device `ordinal`, with operations composed from candle's.
@@ -48,7 +58,7 @@ impl Candle {
     /// [`cpu`](Self::cpu) for tests.
     #[must_use]
     pub fn composed(device: Device) -> Self {
-        Self { device, composed: true, integers: None }
+        Self { device, composed: true, integers: None, kv_type: KvType::F32 }
     }
 
     /// The candle device.
@@ -132,13 +142,20 @@ impl Backend for Candle {
 
     fn cache(&self, heads: Heads, capacity: usize) -> Result<KvCache> {
         match self.composed {
-            false => Ok(KvCache::host(heads, capacity)),
+            false => Ok(KvCache::host(heads, self.kv_type, capacity)),
             true => KvCache::device(heads, capacity, &self.device).map_err(device("cache")),
         }
     }
 
     fn cache_len(&self, cache: &KvCache) -> usize {
         cache.n_rows()
+    }
+
+    fn cache_row_bytes(&self, heads: Heads) -> usize {
+        match self.composed {
+            false => self.kv_type.row_bytes(heads),
+            true => KvType::F32.row_bytes(heads),
+        }
     }
 
     fn truncate(&self, cache: &mut KvCache, len: usize) -> Result<()> {
@@ -358,6 +375,33 @@ impl Backend for Candle {
             (true, cache) => composed::attention([q, k, v], heads, mask, cache),
         }
         .map_err(device("attention"))
+    }
+
+    fn attention_of_sequences(
+        &self,
+        [q, k, v]: [&Tensor; 3],
+        heads: Heads,
+        cu_seqlens: &[u32],
+        caches: &mut [&mut KvCache],
+    ) -> Result<Tensor> {
+        if self.composed {
+            return tensor::attend_in_turn(self, [q, k, v], heads, cu_seqlens, caches);
+        }
+        let ([n, q_cols], kv_shape) = ([q.dims()[0], self.shape(q).1], [q.dims()[0], heads.kv_width()]);
+        let covers = cu_seqlens.len() == caches.len() + 1
+            && cu_seqlens[0] == 0
+            && cu_seqlens.last().is_some_and(|&end| end as usize == n)
+            && cu_seqlens.is_sorted();
+        let fits = heads.divide_evenly()
+            && q_cols == heads.q_width()
+            && k.dims() == kv_shape
+            && v.dims() == kv_shape
+            && caches.iter().all(|cache| cache.heads == heads);
+        check("attention_of_sequences", covers && fits, || {
+            let n_caches = caches.len();
+            format!("segments {cu_seqlens:?} over {n} rows for {heads:?} and {n_caches} caches")
+        })?;
+        ops::attend_sequences([q, k, v], heads, cu_seqlens, caches).map_err(device("attention_of_sequences"))
     }
 
     fn route(

@@ -1,7 +1,9 @@
 //! Keys and values of one layer.
 
 use candle_core::{Device, Result, Tensor, bail};
-use tensor::Heads;
+use tensor::{Heads, KvType};
+
+use crate::kernels::attention::KeysValues;
 
 /// Keys and values of one layer, one row a token. Appending writes in place.
 pub struct KvCache {
@@ -10,15 +12,14 @@ pub struct KvCache {
 }
 
 enum Rows {
-    Host { k: Vec<f32>, v: Vec<f32> },
+    Host(KeysValues),
     Device { k: Tensor, v: Tensor, len: usize },
 }
 
 impl KvCache {
     /// An empty cache in host memory.
-    pub(crate) fn host(heads: Heads, capacity: usize) -> Self {
-        let values = || Vec::with_capacity(capacity * heads.kv_width());
-        Self { heads, rows: Rows::Host { k: values(), v: values() } }
+    pub(crate) fn host(heads: Heads, kind: KvType, capacity: usize) -> Self {
+        Self { heads, rows: Rows::Host(KeysValues::new(heads, kind, capacity)) }
     }
 
     /// An empty cache on `device`.
@@ -31,7 +32,7 @@ impl KvCache {
     #[must_use]
     pub fn n_rows(&self) -> usize {
         match &self.rows {
-            Rows::Host { k, .. } => k.len() / self.heads.kv_width(),
+            Rows::Host(rows) => rows.n_rows(),
             Rows::Device { len, .. } => *len,
         }
     }
@@ -39,21 +40,17 @@ impl KvCache {
     /// Forgets all rows from `n_rows` on.
     pub(crate) fn truncate(&mut self, n_rows: usize) {
         match &mut self.rows {
-            Rows::Host { k, v } => {
-                k.truncate(n_rows * self.heads.kv_width());
-                v.truncate(n_rows * self.heads.kv_width());
-            }
+            Rows::Host(rows) => rows.truncate(n_rows),
             Rows::Device { len, .. } => *len = n_rows.min(*len),
         }
     }
 
-    /// Appends rows to a host cache; returns all of its keys and values.
-    pub(crate) fn append_host(&mut self, new_k: &[f32], new_v: &[f32]) -> Result<(&[f32], &[f32])> {
+    /// Appends rows to a host cache; returns all of it.
+    pub(crate) fn append_host(&mut self, new_k: &[f32], new_v: &[f32]) -> Result<&KeysValues> {
         match &mut self.rows {
-            Rows::Host { k, v } => {
-                k.extend_from_slice(new_k);
-                v.extend_from_slice(new_v);
-                Ok((k, v))
+            Rows::Host(rows) => {
+                rows.append(new_k, new_v);
+                Ok(rows)
             }
             Rows::Device { .. } => bail!("the cache is not in host memory"),
         }

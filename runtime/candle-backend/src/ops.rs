@@ -17,7 +17,7 @@ use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, Device, Layout, Result, Shape, Storage, StorageRef, Tensor, bail};
 
-pub(crate) use attention::{attend, attend_cached};
+pub(crate) use attention::{attend, attend_cached, attend_sequences};
 pub(crate) use cross_entropy::cross_entropy;
 pub(crate) use experts::{expert_mlp, expert_mlp_with_gradient};
 pub(crate) use linear::{linear, linear_stored, linears_in_integers};

@@ -401,8 +401,8 @@ impl<B: Backend> Network<B> {
     }
 
     fn bytes_resident(&self, context_len: usize) -> Memory {
-        let values_a_token = 2 * self.config.text.heads().kv_width() * self.config.text.n_layers;
-        let kv_cache = (context_len * values_a_token * size_of::<f32>()) as u64;
+        let row_bytes = self.backend.cache_row_bytes(self.config.text.heads());
+        let kv_cache = (context_len * self.config.text.n_layers * row_bytes) as u64;
         Memory { weights_mapped: self.weights.shared, weights_owned: self.weights.owned, kv_cache }
     }
 }

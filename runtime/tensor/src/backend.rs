@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use crate::{Error, Gelu, Heads, Mask, RawTensor, Result, RopePairs, WeightBytes};
+use crate::{Error, Gelu, Heads, KvType, Mask, RawTensor, Result, RopePairs, WeightBytes};
 
 /// A token and its logit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,6 +70,10 @@ pub trait Backend: Sized + 'static {
     fn cache(&self, heads: Heads, capacity: usize) -> Result<Self::Cache>;
     /// Number of rows in the cache.
     fn cache_len(&self, cache: &Self::Cache) -> usize;
+    /// Bytes that one row of a cache takes.
+    fn cache_row_bytes(&self, heads: Heads) -> usize {
+        KvType::F32.row_bytes(heads)
+    }
     /// Forgets all rows of `cache` from `len` on.
     fn truncate(&self, cache: &mut Self::Cache, len: usize) -> Result<()>;
 
@@ -179,30 +183,7 @@ pub trait Backend: Sized + 'static {
         cu_seqlens: &[u32],
         caches: &mut [&mut Self::Cache],
     ) -> Result<Self::Tensor> {
-        let n = self.shape(qkv[0]).0;
-        let covers = cu_seqlens.len() == caches.len() + 1
-            && cu_seqlens[0] == 0
-            && cu_seqlens.last().is_some_and(|&end| end as usize == n)
-            && cu_seqlens.is_sorted();
-        if !covers {
-            let n_caches = caches.len();
-            return Err(Error::shape(
-                "attention_of_sequences",
-                format!("segments {cu_seqlens:?} over {n} rows and {n_caches} caches"),
-            ));
-        }
-        let mut context = qkv[0].clone();
-        for (bounds, cache) in cu_seqlens.windows(2).zip(caches) {
-            if bounds[0] == bounds[1] {
-                continue;
-            }
-            let rows = self.ids(&(bounds[0]..bounds[1]).collect::<Vec<_>>())?;
-            let [q, k, v] =
-                [self.gather(qkv[0], &rows)?, self.gather(qkv[1], &rows)?, self.gather(qkv[2], &rows)?];
-            let attended = self.attention([&q, &k, &v], heads, &Mask::Causal, Some(cache))?;
-            context = self.scatter(&context, &rows, &attended)?;
-        }
-        Ok(context)
+        attend_in_turn(self, qkv, heads, cu_seqlens, caches)
     }
 
     /// `x + y`, and the RMS norm of that sum. Backends may do both in one pass.
@@ -217,4 +198,40 @@ pub trait Backend: Sized + 'static {
         let normed = self.rms_norm(&sum, w, eps)?;
         Ok((sum, normed))
     }
+}
+
+/// The definition of [`Backend::attention_of_sequences`]: one sequence after another.
+///
+/// # Errors
+/// As there.
+pub fn attend_in_turn<B: Backend>(
+    b: &B,
+    qkv: [&B::Tensor; 3],
+    heads: Heads,
+    cu_seqlens: &[u32],
+    caches: &mut [&mut B::Cache],
+) -> Result<B::Tensor> {
+    let n = b.shape(qkv[0]).0;
+    let covers = cu_seqlens.len() == caches.len() + 1
+        && cu_seqlens[0] == 0
+        && cu_seqlens.last().is_some_and(|&end| end as usize == n)
+        && cu_seqlens.is_sorted();
+    if !covers {
+        let n_caches = caches.len();
+        return Err(Error::shape(
+            "attention_of_sequences",
+            format!("segments {cu_seqlens:?} over {n} rows and {n_caches} caches"),
+        ));
+    }
+    let mut context = qkv[0].clone();
+    for (bounds, cache) in cu_seqlens.windows(2).zip(caches) {
+        if bounds[0] == bounds[1] {
+            continue;
+        }
+        let rows = b.ids(&(bounds[0]..bounds[1]).collect::<Vec<_>>())?;
+        let [q, k, v] = [b.gather(qkv[0], &rows)?, b.gather(qkv[1], &rows)?, b.gather(qkv[2], &rows)?];
+        let attended = b.attention([&q, &k, &v], heads, &Mask::Causal, Some(cache))?;
+        context = b.scatter(&context, &rows, &attended)?;
+    }
+    Ok(context)
 }

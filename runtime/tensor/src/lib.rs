@@ -26,10 +26,10 @@ mod reference;
 mod taps;
 pub mod weights;
 
-pub use backend::{Backend, Candidate, Experts, Routing};
+pub use backend::{Backend, Candidate, Experts, Routing, attend_in_turn};
 pub use dtype::{BlockShape, DType};
 pub use error::{Error, Result};
-pub use params::{Gelu, Heads, Mask, RopePairs, WeightBytes};
+pub use params::{Gelu, Heads, KvType, Mask, RopePairs, WeightBytes};
 pub use profile::{OpProfile, Profile, Profiled};
 pub use raw::{RawTensor, SharedBytes};
 pub use reference::{Matrix, Reference, ReferenceCache, ReferenceWeight};

@@ -37,6 +37,44 @@ impl Heads {
     }
 }
 
+/// What the keys and values of a cache are kept as. Attention computes in `f32` on all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KvType {
+    /// As computed.
+    #[default]
+    F32,
+    /// Half the bytes, and eleven bits of each value.
+    F16,
+    /// About a quarter of the bytes: signed bytes, and a scale for every 32 features of a head.
+    Q8_0,
+}
+
+impl KvType {
+    /// All types.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8_0];
+
+    /// Bytes of the keys and values of one token in one layer.
+    #[must_use]
+    pub fn row_bytes(self, heads: Heads) -> usize {
+        let values = 2 * heads.kv_width();
+        match self {
+            Self::F32 => 4 * values,
+            Self::F16 => 2 * values,
+            Self::Q8_0 => values + 2 * 2 * heads.n_kv_heads * heads.head_dim.div_ceil(32),
+        }
+    }
+
+    /// The name of the type, as of storage types.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Q8_0 => "q8_0",
+        }
+    }
+}
+
 /// Which rows an attention row may look at.
 #[derive(Debug, Clone, Copy)]
 pub enum Mask<'a> {

@@ -164,6 +164,10 @@ impl<B: Backend> Backend for Profiled<B> {
         self.backend.cache_len(cache)
     }
 
+    fn cache_row_bytes(&self, heads: Heads) -> usize {
+        self.backend.cache_row_bytes(heads)
+    }
+
     fn truncate(&self, cache: &mut B::Cache, len: usize) -> Result<()> {
         self.backend.truncate(cache, len)
     }

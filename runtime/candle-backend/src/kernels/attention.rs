@@ -1,216 +1,131 @@
-//! Grouped-query attention over row-major queries, keys and values.
+//! Grouped-query attention with an online softmax.
+//!
+//! Query vectors of a few rows and of all heads that share a key head go through the keys together, so that
+//! each key is read, and decoded if need be, once for all of them. Keys are taken in blocks and spans that begin at fixed
+//! tokens: the result for a row depends neither on the rows beside it nor on who computes what.
+
+mod keys;
+mod tile;
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 use tensor::{Heads, Mask};
 
-use super::exp::{exp, exp_shifted};
+use super::exp::exp_shifted;
 use super::gemm::{Threads, Tiles, View, matmul, matmul_tile};
-use super::simd::{self, dot, vectorize};
+use super::simd::{self, vectorize};
+use crate::team;
 
-/// Query vectors that share one block of scores.
+pub(crate) use keys::KeysValues;
+use tile::{Partial, Task};
+
+/// Query vectors that go through the keys together.
 const BLOCK_QUERIES: usize = 64;
-/// Keys that share one block of scores: a block of keys stays in the second-level cache.
-const BLOCK_KEYS: usize = 512;
-/// Up to this many query vectors reading the keys costs more than multiplying: no packing then.
-const FEW_QUERIES: usize = 8;
-/// Keys one task takes when there are only few query vectors.
-const SPLIT_KEYS: usize = 1024;
+/// Keys whose softmax is computed on its own and then merged: what one thread takes at least.
+const SPAN_KEYS: usize = 1024;
+/// Rows of one block of the backward pass.
+const BACKWARD_ROWS: usize = 64;
 
-/// New rows that see each other, and the key rows in front of them.
+/// New rows that see each other, and how many keys come before them.
 #[derive(Debug, Clone)]
 pub(crate) struct Segment {
     /// Query rows.
     rows: Range<usize>,
-    /// First visible key row.
-    first_key: usize,
-    /// Key row of the first query row itself; rows after a query row are hidden when causal.
-    diagonal: usize,
+    /// Keys in front of that of the first query row.
+    past: usize,
+    /// Whether keys after a query row are hidden from it.
     causal: bool,
 }
 
 impl Segment {
-    /// Query row `i` alone, which is row `key` of the keys and sees all up to that.
-    pub(crate) fn of_row(i: usize, key: usize) -> Self {
-        Self { rows: i..i + 1, first_key: 0, diagonal: key, causal: true }
+    /// The query rows `rows` after `past` keys, each of which sees the keys up to its own.
+    pub(crate) fn causal(rows: Range<usize>, past: usize) -> Self {
+        Self { rows, past, causal: true }
     }
 
     /// One past the last key that query row `i` sees.
     fn end(&self, i: usize) -> usize {
-        let own = self.diagonal + i - self.rows.start;
-        if self.causal { own + 1 } else { self.diagonal + self.rows.len() }
+        let own = self.past + i - self.rows.start;
+        if self.causal { own + 1 } else { self.past + self.rows.len() }
     }
 
     fn blocks(&self, n_rows: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let rows = self.rows.clone();
         rows.clone().step_by(n_rows).map(move |start| start..(start + n_rows).min(rows.end))
     }
+
+    /// These rows of a matrix with rows of `width`.
+    fn of<'a>(&self, x: &'a [f32], width: usize) -> &'a [f32] {
+        &x[self.rows.start * width..self.rows.end * width]
+    }
 }
 
-/// The segments of `n` new rows after `past` cached ones.
-pub(crate) fn segments(mask: &Mask<'_>, n: usize, past: usize) -> Vec<Segment> {
+/// The segments of `n` rows that see each other as `mask` says.
+pub(crate) fn segments(mask: &Mask<'_>, n: usize) -> Vec<Segment> {
     match mask {
-        Mask::Causal => vec![Segment { rows: 0..n, first_key: 0, diagonal: past, causal: true }],
+        Mask::Causal => vec![Segment::causal(0..n, 0)],
         Mask::Segments { cu_seqlens, causal } => cu_seqlens
             .windows(2)
-            .map(|bounds| (bounds[0] as usize, bounds[1] as usize))
-            .filter(|(start, end)| start < end)
-            .map(|(start, end)| Segment {
-                rows: start..end,
-                first_key: start,
-                diagonal: start,
-                causal: *causal,
-            })
+            .map(|bounds| bounds[0] as usize..bounds[1] as usize)
+            .filter(|rows| !rows.is_empty())
+            .map(|rows| Segment { rows, past: 0, causal: *causal })
             .collect(),
     }
 }
 
-/// The query vectors of one block of rows and one key head, and what they have seen so far.
-struct Block<'a> {
-    segment: &'a Segment,
-    rows: Range<usize>,
-    group: usize,
-    head_dim: usize,
-    /// `[rows * group, head_dim]`, scaled.
-    q: Vec<f32>,
+/// Attention among the rows of `q` `[n, q_width]`, `k` and `v` `[n, kv_width]` → `[n, q_width]`.
+pub(crate) fn among(q: &[f32], k: &[f32], v: &[f32], heads: Heads, segments: &[Segment]) -> Vec<f32> {
+    let width = heads.kv_width();
+    let keys: Vec<KeysValues> = segments
+        .iter()
+        .map(|segment| KeysValues::of_rows(heads, segment.of(k, width), segment.of(v, width)))
+        .collect();
+    let sources: Vec<_> = segments.iter().zip(&keys).collect();
+    forward(q, heads, &sources)
 }
 
-/// Online softmax: the weighted values of some keys, not yet divided by the sum of weights.
-struct Partial {
-    /// `[queries, head_dim]`
-    values: Vec<f32>,
-    /// Largest score of each query vector.
-    max: Vec<f32>,
-    /// Sum of `e^(score − max)` of each query vector.
-    sum: Vec<f32>,
-}
-
-impl Partial {
-    fn new(n_queries: usize, head_dim: usize) -> Self {
-        Self {
-            values: vec![0.0; n_queries * head_dim],
-            max: vec![f32::NEG_INFINITY; n_queries],
-            sum: vec![0.0; n_queries],
-        }
-    }
-
-    /// Makes `max` at least `seen` for query vector `i`; returns the maximum.
-    fn raise(&mut self, i: usize, seen: f32, head_dim: usize) -> f32 {
-        if seen > self.max[i] {
-            let scale = exp(self.max[i] - seen);
-            self.max[i] = seen;
-            self.sum[i] *= scale;
-            self.values[i * head_dim..][..head_dim].iter_mut().for_each(|v| *v *= scale);
-        }
-        self.max[i]
-    }
-
-    fn merge(mut self, mut other: Self, head_dim: usize) -> Self {
-        for i in 0..self.max.len() {
-            let max = self.raise(i, other.max[i], head_dim);
-            other.raise(i, max, head_dim);
-            self.sum[i] += other.sum[i];
-        }
-        self.values.iter_mut().zip(&other.values).for_each(|(a, b)| *a += b);
-        self
-    }
-}
-
-impl Block<'_> {
-    fn n_queries(&self) -> usize {
-        self.rows.len() * self.group
-    }
-
-    /// Attends to the keys `keys`; `k` and `v` start at the features of this block's head.
-    fn attend(&self, k: &[f32], v: &[f32], kv_width: usize, keys: Range<usize>) -> Partial {
-        let (n, d) = (self.n_queries(), self.head_dim);
-        let mut partial = Partial::new(n, d);
-        let mut scores = vec![0.0; n * keys.len().min(BLOCK_KEYS)];
-        for start in keys.clone().step_by(BLOCK_KEYS) {
-            let n_keys = (keys.end - start).min(BLOCK_KEYS);
-            let scores = &mut scores[..n * n_keys];
-            let (k, v) = (&k[start * kv_width..], &v[start * kv_width..]);
-            if n <= FEW_QUERIES {
-                for (j, k) in k.chunks(kv_width).take(n_keys).enumerate() {
-                    for (i, q) in self.q.chunks_exact(d).enumerate() {
-                        scores[i * n_keys + j] = dot(q, &k[..d]);
-                    }
-                }
-            } else {
-                let k = View::strided(k, n_keys, d, kv_width);
-                matmul(scores, View::new(&self.q, n, d), k.t(), false, Threads::One);
-            }
-            vectorize(|| {
-                for (i, scores) in scores.chunks_exact_mut(n_keys).enumerate() {
-                    let end = self.segment.end(self.rows.start + i / self.group);
-                    let (seen, hidden) = scores.split_at_mut(end.clamp(start, start + n_keys) - start);
-                    hidden.fill(0.0);
-                    let max = partial.raise(i, simd::max(seen), d);
-                    partial.sum[i] += exp_shifted(seen, max);
-                }
-            });
-            if n <= FEW_QUERIES {
-                vectorize(|| {
-                    for (j, v) in v.chunks(kv_width).take(n_keys).enumerate() {
-                        for (i, out) in partial.values.chunks_exact_mut(d).enumerate() {
-                            let p = scores[i * n_keys + j];
-                            out.iter_mut().zip(v).for_each(|(o, v)| *o += p * v);
-                        }
-                    }
-                });
-            } else {
-                let (p, v) = (View::new(scores, n, n_keys), View::strided(v, n_keys, d, kv_width));
-                matmul(&mut partial.values, p, v, true, Threads::One);
-            }
-        }
-        partial
-    }
-}
-
-/// `q` is `[n, q_width]`, `k` and `v` are `[cached + n, kv_width]`; returns `[n, q_width]`.
-pub(crate) fn forward(q: &[f32], k: &[f32], v: &[f32], heads: Heads, segments: &[Segment]) -> Vec<f32> {
-    let (d, q_width, kv_width) = (heads.head_dim, heads.q_width(), heads.kv_width());
+/// Attention of the rows of each segment to its keys: `q` is `[n, q_width]`, and so is the result.
+pub(crate) fn forward(q: &[f32], heads: Heads, sources: &[(&Segment, &KeysValues)]) -> Vec<f32> {
+    let (d, q_width) = (heads.head_dim, heads.q_width());
     let group = heads.n_heads / heads.n_kv_heads;
     let mut out = vec![0.0; q.len()];
     let tiles = Tiles::new(&mut out, q_width);
-    let block_rows = (BLOCK_QUERIES / group).max(1);
-    let tasks: Vec<_> = segments
-        .iter()
-        .flat_map(|segment| segment.blocks(block_rows).map(move |rows| (segment, rows)))
-        .flat_map(|(segment, rows)| {
-            (0..heads.n_kv_heads).map(move |kv_head| (segment, rows.clone(), kv_head))
-        })
-        .collect();
-    tasks.into_par_iter().for_each(|(segment, rows, kv_head)| {
-        let cols = kv_head * group * d..(kv_head + 1) * group * d;
-        let q = rows.clone().flat_map(|row| &q[row * q_width..][cols.clone()]);
-        let q = q.map(|q| q * heads.scale()).collect();
-        let keys = segment.first_key..segment.end(rows.end - 1);
-        let block = Block { segment, rows: rows.clone(), group, head_dim: d, q };
-        let (k, v) = (&k[kv_head * d..], &v[kv_head * d..]);
-        let partial = if block.n_queries() <= FEW_QUERIES && keys.len() > SPLIT_KEYS {
-            let starts: Vec<usize> = keys.clone().step_by(SPLIT_KEYS).collect();
-            let parts: Vec<Partial> = starts
-                .into_par_iter()
-                .map(|start| block.attend(k, v, kv_width, start..(start + SPLIT_KEYS).min(keys.end)))
-                .collect();
-            parts.into_iter().reduce(|a, b| a.merge(b, d)).expect("there is at least one key")
-        } else {
-            block.attend(k, v, kv_width, keys)
-        };
-        // SAFETY: every task has its own rows and heads.
-        #[expect(unsafe_code, reason = "threads write disjoint tiles")]
-        let mut tile = unsafe { tiles.tile(rows.clone(), cols) };
-        let rows_of_values = partial.values.chunks_exact(group * d).zip(partial.sum.chunks_exact(group));
-        for (i, (values, sums)) in rows_of_values.enumerate() {
-            for (out, (values, sum)) in tile.row(i).chunks_exact_mut(d).zip(values.chunks_exact(d).zip(sums))
-            {
-                let scale = 1.0 / sum;
-                out.iter_mut().zip(values).for_each(|(out, v)| *out = v * scale);
+    let mut tasks = Vec::new();
+    for &(segment, keys) in sources {
+        for rows in segment.blocks((BLOCK_QUERIES / group).max(1)) {
+            let end = segment.end(rows.end - 1);
+            for kv_head in 0..heads.n_kv_heads {
+                tasks.push(Task { segment, keys, rows: rows.clone(), end, kv_head, group });
             }
         }
-    });
+    }
+    let spans = |task: &Task<'_>| (0..task.end).step_by(SPAN_KEYS).map(move |start| start..start + SPAN_KEYS);
+    let write = |task: &Task<'_>, parts: &mut dyn Iterator<Item = Partial>| {
+        let mut partial = parts.next().expect("there is at least one key");
+        parts.for_each(|part| partial.merge(part));
+        let cols = task.kv_head * group * d..(task.kv_head + 1) * group * d;
+        // SAFETY: every task has its own rows and heads.
+        #[expect(unsafe_code, reason = "threads write disjoint tiles")]
+        let mut tile = unsafe { tiles.tile(task.rows.clone(), cols) };
+        for i in 0..task.rows.len() {
+            partial.write(i * group, d, tile.row(i));
+        }
+    };
+    if tasks.len() >= 2 * team::n_threads() || tasks.iter().all(|task| task.end <= SPAN_KEYS) {
+        team::for_each(tasks.len(), |i| {
+            let task = &tasks[i];
+            write(task, &mut spans(task).map(|keys| task.attend(q, heads, keys)));
+        });
+    } else {
+        let pieces: Vec<_> =
+            tasks.iter().flat_map(|task| spans(task).map(move |keys| (task, keys))).collect();
+        let mut parts =
+            team::map(pieces.len(), |i| pieces[i].0.attend(q, heads, pieces[i].1.clone())).into_iter();
+        for task in &tasks {
+            write(task, &mut parts.by_ref().take(spans(task).count()));
+        }
+    }
     out
 }
 
@@ -231,8 +146,9 @@ pub(crate) fn backward(
     tasks.into_par_iter().for_each(|(segment, kv_head)| {
         let kv_cols = kv_head * d..(kv_head + 1) * d;
         let (mut p, mut ds) = (Vec::new(), Vec::new());
-        for rows in segment.blocks(BLOCK_QUERIES) {
-            let keys = segment.first_key..segment.end(rows.end - 1);
+        for rows in segment.blocks(BACKWARD_ROWS) {
+            let first_key = segment.rows.start;
+            let keys = first_key..first_key + segment.end(rows.end - 1);
             let kv_at = keys.start * kv_width + kv_cols.start;
             let k_view = View::strided(&k[kv_at..], keys.len(), d, kv_width);
             let v_view = View::strided(&v[kv_at..], keys.len(), d, kv_width);
@@ -252,7 +168,7 @@ pub(crate) fn backward(
                 vectorize(|| {
                     let scores = p.chunks_exact_mut(keys.len()).zip(ds.chunks_exact_mut(keys.len()));
                     for (i, (p, ds)) in rows.clone().zip(scores) {
-                        softmax_backward(p, ds, segment.end(i) - keys.start, heads.scale());
+                        softmax_backward(p, ds, segment.end(i), heads.scale());
                     }
                 });
                 let p_view = View::new(&p, rows.len(), keys.len());

@@ -1,28 +1,46 @@
 //! Grouped-query attention.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor};
 use tensor::{Heads, Mask};
 
 use super::{output, slice, tensor_like, values};
 use crate::KvCache;
-use crate::kernels::EXACT_ROWS;
 use crate::kernels::attention::{self as kernel, Segment, segments};
 
 /// Attention among the rows of `q`, `k` and `v`.
 pub(crate) fn attend([q, k, v]: [&Tensor; 3], heads: Heads, mask: &Mask<'_>) -> Result<Tensor> {
-    let segments = segments(mask, q.dims()[0], 0);
+    let segments = segments(mask, q.dims()[0]);
     q.apply_op3(k, v, Attention { heads, segments })
 }
 
 /// Appends `k` and `v` to `cache`, then attends to all of its rows; no gradient.
-pub(crate) fn attend_cached([q, k, v]: [&Tensor; 3], heads: Heads, cache: &mut KvCache) -> Result<Tensor> {
-    let (n, past) = (q.dims()[0], cache.n_rows());
-    let segments = match n <= EXACT_ROWS {
-        true => (0..n).map(|i| Segment::of_row(i, past + i)).collect(),
-        false => segments(&Mask::Causal, n, past),
-    };
-    let (k, v) = cache.append_host(&values(k)?, &values(v)?)?;
-    q.apply_op1_no_bwd(&CachedAttention { k, v, heads, segments })
+pub(crate) fn attend_cached(qkv: [&Tensor; 3], heads: Heads, cache: &mut KvCache) -> Result<Tensor> {
+    let n = qkv[0].dims()[0] as u32;
+    attend_sequences(qkv, heads, &[0, n], &mut [cache])
+}
+
+/// [`attend_cached`] for rows `cu_seqlens[i]..cu_seqlens[i + 1]` and each of `caches`, all at once.
+pub(crate) fn attend_sequences(
+    [q, k, v]: [&Tensor; 3],
+    heads: Heads,
+    cu_seqlens: &[u32],
+    caches: &mut [&mut KvCache],
+) -> Result<Tensor> {
+    let width = heads.kv_width();
+    let (k, v) = (values(k)?, values(v)?);
+    let mut sources = Vec::new();
+    for (bounds, cache) in cu_seqlens.windows(2).zip(caches) {
+        let rows = bounds[0] as usize..bounds[1] as usize;
+        if rows.is_empty() {
+            continue;
+        }
+        let segment = Segment::causal(rows.clone(), cache.n_rows());
+        let values = rows.start * width..rows.end * width;
+        sources.push((segment, cache.append_host(&k[values.clone()], &v[values])?));
+    }
+    let sources: Vec<_> = sources.iter().map(|(segment, keys)| (segment, *keys)).collect();
+    let context = kernel::forward(&values(q)?, heads, &sources);
+    Tensor::from_vec(context, q.shape(), &Device::Cpu)
 }
 
 struct Attention {
@@ -44,7 +62,7 @@ impl CustomOp3 for Attention {
         v: &CpuStorage,
         lv: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let out = kernel::forward(slice(q, lq)?, slice(k, lk)?, slice(v, lv)?, self.heads, &self.segments);
+        let out = kernel::among(slice(q, lq)?, slice(k, lk)?, slice(v, lv)?, self.heads, &self.segments);
         output(out, lq.shape())
     }
 
@@ -62,22 +80,5 @@ impl CustomOp3 for Attention {
             kernel::backward([&q, &k, &v], &values(&grad)?, self.heads, &self.segments)
         };
         Ok((Some(tensor_like(dq, q)?), Some(tensor_like(dk, k)?), Some(tensor_like(dv, v)?)))
-    }
-}
-
-struct CachedAttention<'a> {
-    k: &'a [f32],
-    v: &'a [f32],
-    heads: Heads,
-    segments: Vec<Segment>,
-}
-
-impl CustomOp1 for CachedAttention<'_> {
-    fn name(&self) -> &'static str {
-        "attention"
-    }
-
-    fn cpu_fwd(&self, q: &CpuStorage, lq: &Layout) -> Result<(CpuStorage, Shape)> {
-        output(kernel::forward(slice(q, lq)?, self.k, self.v, self.heads, &self.segments), lq.shape())
     }
 }

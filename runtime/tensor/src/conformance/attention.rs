@@ -4,6 +4,9 @@ use super::inputs::{Rows, rows};
 use super::{Case, Suite, Values};
 use crate::{Backend, Heads, Mask, Result};
 
+/// For caches that round: of eight bits, keys change scores by some hundredths, and so a weight by as much.
+const CACHE_BOUND: f64 = 1e-3;
+
 pub(super) async fn cases<B: Backend>(suite: &mut Suite<'_, B>) {
     let heads = |n_heads, n_kv_heads, head_dim| Heads { n_heads, n_kv_heads, head_dim };
     let all = [heads(1, 1, 4), heads(4, 4, 16), heads(6, 2, 9), heads(8, 1, 33), heads(16, 2, 3)];
@@ -102,11 +105,19 @@ struct Cached {
 }
 
 impl Case for Cached {
-    const OPS: &'static [&'static str] = &["cache", "cache_len", "attention"];
+    const OPS: &'static [&'static str] =
+        &["cache", "cache_len", "cache_row_bytes", "exact_rows", "attention"];
+
+    fn rounded_bound(&self) -> Option<f64> {
+        Some(CACHE_BOUND)
+    }
 
     async fn run<B: Backend>(&self, b: &B) -> Result<Vec<Values>> {
         let mut cache = b.cache(self.heads, self.capacity)?;
-        let mut values = vec![Values::Indices(vec![b.cache_len(&cache) as u32])];
+        // These are the backend's to choose, but none would be a lie.
+        let is_true = [b.cache_row_bytes(self.heads) > 0, b.exact_rows() > 0].map(u32::from);
+        let mut values =
+            vec![Values::Indices(vec![b.cache_len(&cache) as u32]), Values::Indices(is_true.into())];
         for &n in &self.appends {
             values.extend(append(b, self.heads, n, &mut cache).await?);
         }
@@ -124,6 +135,10 @@ struct Truncated {
 
 impl Case for Truncated {
     const OPS: &'static [&'static str] = &["truncate", "cache_len", "attention"];
+
+    fn rounded_bound(&self) -> Option<f64> {
+        Some(CACHE_BOUND)
+    }
 
     async fn run<B: Backend>(&self, b: &B) -> Result<Vec<Values>> {
         let mut cache = b.cache(self.heads, 4)?;
@@ -145,6 +160,10 @@ struct Sequences {
 
 impl Case for Sequences {
     const OPS: &'static [&'static str] = &["attention_of_sequences", "cache_len"];
+
+    fn rounded_bound(&self) -> Option<f64> {
+        Some(CACHE_BOUND)
+    }
 
     async fn run<B: Backend>(&self, b: &B) -> Result<Vec<Values>> {
         let mut caches = [b.cache(self.heads, 4)?, b.cache(self.heads, 4)?];
