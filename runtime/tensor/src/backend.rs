@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use crate::{Error, Gelu, Heads, KvType, Mask, RawTensor, Result, RopePairs, WeightBytes};
+use crate::{Error, ExpertUse, Gelu, Heads, KvType, Mask, RawTensor, Result, RopePairs, WeightBytes};
 
 /// A token and its logit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -159,6 +159,11 @@ pub trait Backend: Sized + 'static {
         routing: &Routing<Self>,
         experts: &Experts<Self>,
     ) -> Result<Self::Tensor>;
+
+    /// What routed experts cost so far, if they share a budget of memory; most backends hold all.
+    fn expert_use(&self) -> Option<ExpertUse> {
+        None
+    }
 
     /// [`linear`](Self::linear) of one input with several weights. Backends may fuse.
     fn linears<const N: usize>(

@@ -118,3 +118,43 @@ pub struct WeightBytes {
     /// In a copy that the backend made.
     pub owned: u64,
 }
+
+/// What a budget for routed experts has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExpertUse {
+    /// Bytes that experts may take in memory.
+    pub budget_bytes: u64,
+    /// Bytes they take now.
+    pub resident_bytes: u64,
+    /// Experts that rows went to, each once for a pass of its layer.
+    pub uses: u64,
+    /// Those of them that were in memory when their layer began.
+    pub hits: u64,
+    /// Those of the hits that were read because their layer was about to begin.
+    pub foreseen: u64,
+    /// Bytes read, for uses and for guesses.
+    pub read_bytes: u64,
+    /// Nanoseconds for which nothing could be computed before an expert was read.
+    pub waited_ns: u64,
+}
+
+impl ExpertUse {
+    /// What was done since it was `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            uses: self.uses - earlier.uses,
+            hits: self.hits - earlier.hits,
+            foreseen: self.foreseen - earlier.foreseen,
+            read_bytes: self.read_bytes - earlier.read_bytes,
+            waited_ns: self.waited_ns - earlier.waited_ns,
+            ..*self
+        }
+    }
+
+    /// Part of the uses that found their expert in memory; all of none.
+    #[must_use]
+    pub fn hit_rate(&self) -> f64 {
+        if self.uses == 0 { 1.0 } else { self.hits as f64 / self.uses as f64 }
+    }
+}

@@ -1,17 +1,34 @@
 //! A parameter as it lies in a file: bytes that are shared, never copied.
 
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::{DType, Error, Result};
+
+/// A mapped file, which can also be read without its pages becoming part of this process.
+pub trait FileBytes: AsRef<[u8]> + Send + Sync + 'static {
+    /// Fills `out` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or ends before `out` is full.
+    fn read_at(&self, offset: usize, out: &mut [u8]) -> io::Result<()>;
+}
+
+#[derive(Clone)]
+enum Owner {
+    Memory(Arc<dyn AsRef<[u8]> + Send + Sync>),
+    Copy(Arc<Vec<u8>>),
+    File(Arc<dyn FileBytes>),
+}
 
 /// A range of bytes owned by somebody else: a mapped file, a downloaded blob, a vector.
 ///
 /// Cloning and slicing are cheap and copy nothing.
 #[derive(Clone)]
 pub struct SharedBytes {
-    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    owner: Owner,
     range: Range<usize>,
 }
 
@@ -19,7 +36,49 @@ impl SharedBytes {
     /// All bytes of `owner`.
     pub fn new(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
         let len = owner.as_ref().len();
-        Self { owner: Arc::new(owner), range: 0..len }
+        Self { owner: Owner::Memory(Arc::new(owner)), range: 0..len }
+    }
+
+    /// All bytes of a mapped file.
+    pub fn of_file(file: impl FileBytes) -> Self {
+        let len = file.as_ref().len();
+        Self { owner: Owner::File(Arc::new(file)), range: 0..len }
+    }
+
+    /// Bytes that were made for one model, beside those of its files.
+    #[must_use]
+    pub fn copy(bytes: Vec<u8>) -> Self {
+        Self { range: 0..bytes.len(), owner: Owner::Copy(Arc::new(bytes)) }
+    }
+
+    /// Whether these bytes are a [`copy`](Self::copy).
+    #[must_use]
+    pub fn is_copy(&self) -> bool {
+        matches!(self.owner, Owner::Copy(_))
+    }
+
+    /// Whether these bytes lie in a file: they need not stay in memory to be had again.
+    #[must_use]
+    pub fn is_in_file(&self) -> bool {
+        matches!(self.owner, Owner::File(_))
+    }
+
+    /// Copies the bytes to `out`; from their file, if they lie in one, so that its pages are not mapped in.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    ///
+    /// # Panics
+    /// If `out` has another length.
+    pub fn read_into(&self, out: &mut [u8]) -> io::Result<()> {
+        assert_eq!(out.len(), self.len(), "a place as long as the bytes");
+        match &self.owner {
+            Owner::File(file) => file.read_at(self.range.start, out),
+            Owner::Memory(_) | Owner::Copy(_) => {
+                out.copy_from_slice(self.as_ref());
+                Ok(())
+            }
+        }
     }
 
     /// The bytes `range` of these bytes, or `None` if they end before it does.
@@ -27,8 +86,7 @@ impl SharedBytes {
     pub fn slice(&self, range: Range<usize>) -> Option<Self> {
         let start = self.range.start.checked_add(range.start)?;
         let end = self.range.start.checked_add(range.end)?;
-        (start <= end && end <= self.range.end)
-            .then(|| Self { owner: Arc::clone(&self.owner), range: start..end })
+        (start <= end && end <= self.range.end).then(|| Self { owner: self.owner.clone(), range: start..end })
     }
 
     /// Number of bytes.
@@ -46,7 +104,12 @@ impl SharedBytes {
 
 impl AsRef<[u8]> for SharedBytes {
     fn as_ref(&self) -> &[u8] {
-        &(*self.owner).as_ref()[self.range.clone()]
+        let all = match &self.owner {
+            Owner::Memory(bytes) => (**bytes).as_ref(),
+            Owner::Copy(bytes) => bytes,
+            Owner::File(file) => (**file).as_ref(),
+        };
+        &all[self.range.clone()]
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use memmap2::Mmap;
-use tensor::SharedBytes;
+use tensor::{FileBytes, SharedBytes};
 
 use super::{ModelFiles, SHARD_INDEX, has_extension, shards};
 use crate::{Error, Result};
@@ -138,7 +138,38 @@ fn map(path: &Path) -> Result<SharedBytes> {
     // numbers of any value. That no other process truncates the file while it is mapped is left to the
     // user, as with every program that maps its model.
     let map = unsafe { Mmap::map(&file) }.map_err(|source| io(path, source))?;
-    Ok(SharedBytes::new(map))
+    Ok(SharedBytes::of_file(Mapped { map, file }))
+}
+
+/// A file that is mapped, and stays open for those who would rather read it.
+struct Mapped {
+    map: Mmap,
+    file: File,
+}
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+impl FileBytes for Mapped {
+    #[cfg(unix)]
+    fn read_at(&self, offset: usize, out: &mut [u8]) -> std::io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, out, offset as u64)
+    }
+
+    #[cfg(windows)]
+    fn read_at(&self, offset: usize, mut out: &mut [u8]) -> std::io::Result<()> {
+        let mut offset = offset as u64;
+        while !out.is_empty() {
+            match std::os::windows::fs::FileExt::seek_read(&self.file, out, offset)? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                n => (out, offset) = (&mut out[n..], offset + n as u64),
+            }
+        }
+        Ok(())
+    }
 }
 
 fn io(path: &Path, source: std::io::Error) -> Error {
