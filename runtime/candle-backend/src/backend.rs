@@ -1,13 +1,15 @@
 //! [`Backend`] on candle tensors: shape checks, then our kernels or the composed form.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor};
 use tensor::{
-    Backend, Candidate, Error, Experts, Gelu, Heads, KvType, Mask, RawTensor, Result, RopePairs, Routing,
-    WeightBytes,
+    Backend, Candidate, Error, ExpertUse, Experts, Gelu, Heads, KvType, Mask, RawTensor, Result, RopePairs,
+    Routing, WeightBytes,
 };
 
 use crate::kernels::EXACT_ROWS;
-use crate::{KvCache, Weight, composed, ops};
+use crate::{ExpertStore, KvCache, Weight, composed, ops};
 
 /// A candle device and the form in which operations run on it.
 #[derive(Debug, Clone)]
@@ -18,13 +20,16 @@ pub struct Candle {
     integers: Option<::kernels::Path>,
     /// What keys and values are kept as.
     kv_type: KvType,
+    /// Holds the routed experts, if not all of them may be in memory.
+    experts: Option<Arc<ExpertStore>>,
 }
 
 impl Candle {
     /// The CPU, with our own kernels on weights decoded exactly.
     #[must_use]
     pub fn cpu() -> Self {
-        Self { device: Device::Cpu, composed: false, integers: None, kv_type: KvType::F32 }
+        let (device, kv_type) = (Device::Cpu, KvType::F32);
+        Self { device, composed: false, integers: None, kv_type, experts: None }
     }
 
     /// As [`cpu`](Self::cpu), but block-quantised weights multiply activations rounded to signed bytes,
@@ -45,6 +50,16 @@ impl Candle {
         Self { kv_type, ..self }
     }
 
+    /// The same, with those routed experts that lie in a file in at most `bytes` of memory at a time.
+    ///
+    /// Results are those without a budget, bit for bit. Clones share the budget.
+    ///
+    /// # Errors
+    /// If the system gives no threads to read with.
+    pub fn with_expert_memory(self, bytes: u64) -> Result<Self> {
+        Ok(Self { experts: Some(Arc::new(ExpertStore::new(bytes)?)), ..self })
+    }
+
     /// The CUDA device `ordinal`, with operations composed from candle's.
     ///
     /// # Errors
@@ -58,7 +73,7 @@ impl Candle {
     /// [`cpu`](Self::cpu) for tests.
     #[must_use]
     pub fn composed(device: Device) -> Self {
-        Self { device, composed: true, integers: None, kv_type: KvType::F32 }
+        Self { device, composed: true, integers: None, kv_type: KvType::F32, experts: None }
     }
 
     /// The candle device.
@@ -124,6 +139,9 @@ impl Backend for Candle {
         match weight {
             Weight::Dense(w) => {
                 WeightBytes { shared: 0, owned: (w.elem_count() * w.dtype().size_in_bytes()) as u64 }
+            }
+            Weight::Mapped(raw) if raw.bytes.is_copy() => {
+                WeightBytes { shared: 0, owned: raw.bytes.len() as u64 }
             }
             Weight::Mapped(raw) => WeightBytes { shared: raw.bytes.len() as u64, owned: 0 },
         }
@@ -438,8 +456,15 @@ impl Backend for Candle {
         match (self.composed, train) {
             (true, _) => composed::expert_mlp(x, &expert_ids, &routing.weights, experts),
             (false, true) => ops::expert_mlp_with_gradient(x, &expert_ids, &routing.weights, experts),
-            (false, false) => ops::expert_mlp(x, &expert_ids, &routing.weights, experts, self.integers),
+            (false, false) => {
+                let store = self.experts.as_deref();
+                ops::expert_mlp(x, &expert_ids, &routing.weights, experts, self.integers, store)
+            }
         }
         .map_err(device("expert_mlp"))
+    }
+
+    fn expert_use(&self) -> Option<ExpertUse> {
+        self.experts.as_ref().map(|store| store.usage())
     }
 }

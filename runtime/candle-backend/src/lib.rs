@@ -18,6 +18,7 @@
 
 mod backend;
 mod composed;
+mod expert_store;
 mod kernels;
 mod kv_cache;
 mod ops;
@@ -26,6 +27,7 @@ mod team;
 mod weight;
 
 pub use backend::Candle;
+pub use expert_store::ExpertStore;
 pub use kv_cache::KvCache;
 pub use team::Team;
 pub use weight::Weight;

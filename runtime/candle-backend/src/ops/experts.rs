@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, Device, Error, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use tensor::Experts;
 
@@ -10,38 +10,55 @@ use super::{output, slice, swiglu, tensor_like, values};
 use crate::kernels::experts::{self as kernel, Groups};
 use crate::kernels::gemm::Threads;
 use crate::kernels::{linear, pointwise, rows};
-use crate::{Candle, Weight};
+use crate::{Candle, ExpertStore, Weight};
 
 /// The experts' mixed output, straight from their weights; no gradient.
 ///
-/// Weights of experts that nobody chose are not touched.
+/// Weights of experts that nobody chose are not touched. With a `store`, those that are in memory are computed
+/// while it reads the others.
 pub(crate) fn expert_mlp(
     x: &Tensor,
     expert_ids: &[u32],
     weights: &Tensor,
     experts: &Experts<Candle>,
     integers: Option<::kernels::Path>,
+    store: Option<&ExpertStore>,
 ) -> Result<Tensor> {
     let (n, cols) = x.dims2()?;
     let top_k = expert_ids.len() / n.max(1);
     let groups = Groups::new(expert_ids, experts.gate_proj.len(), top_k.max(1));
     let (x, weights) = (values(x)?, values(weights)?);
     let input_rows = groups.input_rows();
-    let outputs: Vec<Vec<f32>> = (0..groups.n_experts())
-        .into_par_iter()
-        .filter(|&e| !groups.rows(e).is_empty())
-        .map(|e| {
-            let x = rows::gather(&x, cols, &input_rows[groups.rows(e)]);
-            let [gate, up] = [&experts.gate_proj[e], &experts.up_proj[e]];
-            let [gate, up] = match (gate.blocks(), up.blocks(), integers) {
-                (Some(gate), Some(up), Some(path)) => {
-                    linear::in_integers(&x, [(gate, None), (up, None)], path, Threads::All)
+    let one = |e: usize, [gate, up, down]: [&Weight; 3]| -> Result<Vec<f32>> {
+        let x = rows::gather(&x, cols, &input_rows[groups.rows(e)]);
+        let [gate, up] = match (gate.blocks(), up.blocks(), integers) {
+            (Some(gate), Some(up), Some(path)) => {
+                linear::in_integers(&x, [(gate, None), (up, None)], path, Threads::All)
+            }
+            _ => [linear_of(&x, gate, integers)?, linear_of(&x, up, integers)?],
+        };
+        linear_of(&pointwise::swiglu(&gate, &up), down, integers)
+    };
+    let chosen: Vec<(usize, usize)> =
+        (0..groups.n_experts()).map(|e| (e, groups.rows(e).len())).filter(|&(_, n)| n > 0).collect();
+    let outputs: Vec<Vec<f32>> = match store.and_then(|store| store.lease(experts, &chosen, n)) {
+        None => {
+            let parts = |e: usize| [&experts.gate_proj[e], &experts.up_proj[e], &experts.down_proj[e]];
+            chosen.par_iter().map(|&(e, _)| one(e, parts(e))).collect::<Result<_>>()?
+        }
+        Some(mut lease) => {
+            let mut outputs = vec![Vec::new(); chosen.len()];
+            loop {
+                let ready = lease.ready().map_err(Error::wrap)?;
+                if ready.is_empty() {
+                    break outputs;
                 }
-                _ => [linear_of(&x, gate, integers)?, linear_of(&x, up, integers)?],
-            };
-            linear_of(&pointwise::swiglu(&gate, &up), &experts.down_proj[e], integers)
-        })
-        .collect::<Result<_>>()?;
+                let done = ready.par_iter().map(|(i, expert)| one(chosen[*i].0, expert.weights.each_ref()));
+                let done: Vec<Vec<f32>> = done.collect::<Result<_>>()?;
+                ready.iter().zip(done).for_each(|((i, _), y)| outputs[*i] = y);
+            }
+        }
+    };
     let out = kernel::combine(&outputs.concat(), &weights, cols, &groups);
     Tensor::from_vec(out, (n, cols), &Device::Cpu)
 }
