@@ -4,6 +4,7 @@
 
 #![cfg(test)]
 
+mod expert_memory;
 mod image_front;
 mod invariants;
 mod mtp;

@@ -54,6 +54,14 @@ impl ChatFormat {
         Self { tokenizer, template, preprocessor, config, stop_ids }
     }
 
+    /// The format of a model whose weights need not be loaded.
+    ///
+    /// # Errors
+    /// If a file is damaged or missing, or does not fit the others.
+    pub fn open(files: &ModelFiles) -> Result<Self> {
+        Self::files(files)?.for_model(&files.checkpoint()?.config)
+    }
+
     /// Reads the small files.
     pub(crate) fn files(files: &ModelFiles) -> Result<FormatFiles> {
         Ok(FormatFiles {

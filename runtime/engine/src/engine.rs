@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use model::config::Config;
-use tensor::Candidate;
+use tensor::{Candidate, ExpertUse};
 use tokenizer::Tokenizer;
 use vision::Preprocessor;
 
@@ -100,6 +100,11 @@ impl Engine {
         self.model.bytes_resident()
     }
 
+    /// What routed experts cost so far, if they share a budget of memory.
+    pub fn expert_use(&self) -> Option<ExpertUse> {
+        self.model.expert_use()
+    }
+
     /// Tokens that a prompt and its answer may have together.
     pub fn context_limit(&self) -> usize {
         self.format.context_limit()
@@ -184,6 +189,7 @@ impl Engine {
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Answer> {
         let started = (self.clock)();
+        let experts_before = self.model.expert_use();
         let limit = self.context_limit();
         let token_ids = &prompt.input.token_ids;
         self.format.check(prompt)?;
@@ -252,6 +258,7 @@ impl Engine {
             ttft_ms: first_token - started,
             prefill_ms: prefilled - started,
             decode_ms: ended - first_token,
+            experts: self.expert_use().zip(experts_before).map(|(now, before)| now.since(&before)),
             guesses: lookahead.guesses(),
             notes: prompt.notes.clone(),
         })

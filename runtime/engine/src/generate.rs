@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use tensor::ExpertUse;
 use tokenizer::{Detokenizer, Tokenizer};
 
 use crate::TokenLogprobs;
@@ -159,6 +160,8 @@ pub struct Answer {
     pub prefill_ms: f64,
     /// From the first token to the end.
     pub decode_ms: f64,
+    /// What routed experts cost meanwhile, if they share a budget of memory; other answers count in, too.
+    pub experts: Option<ExpertUse>,
     /// Everything that was lost or changed on the way in.
     pub notes: Vec<String>,
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use model::config::Config;
-use tensor::Candidate;
+use tensor::{Candidate, ExpertUse};
 
 use crate::Result;
 
@@ -123,6 +123,12 @@ pub trait LanguageModel {
 
     /// Bytes held now.
     fn bytes_resident(&self) -> Memory;
+
+    /// What routed experts cost so far, if they share a budget of memory. Sequences over one copy of the
+    /// weights share the account too.
+    fn expert_use(&self) -> Option<ExpertUse> {
+        None
+    }
 }
 
 /// A model that runs several sequences at once over one copy of its weights.

@@ -21,6 +21,9 @@ mod logprobs;
 mod lookahead;
 mod prompt;
 pub mod quantize;
+#[cfg(feature = "candle")]
+#[doc(hidden)]
+pub mod random_model;
 pub mod sampler;
 #[doc(hidden)]
 pub mod scripted;
@@ -38,14 +41,14 @@ pub use language_model::{LanguageModel, LocalFuture, Memory, ModelInput, Sequenc
 #[cfg(feature = "candle")]
 pub use load::load_profiled;
 pub use load::{
-    Device, load, load_on, load_sequences, load_sequences_on, load_traceable, load_traceable_on,
+    Device, LoadOptions, load, load_on, load_sequences, load_sequences_on, load_traceable, load_traceable_on,
     measure_importance,
 };
 pub use loaded::{Loaded, tower_config};
 pub use logprobs::TokenLogprobs;
 pub use lookahead::Guesses;
 pub use prompt::{Message, Part, Prompt, Role};
-pub use tensor::{OpProfile, Profile};
+pub use tensor::{ExpertUse, OpProfile, Profile};
 pub use trace::{Capture, Captured, Trace, Traceable, Values};
 #[cfg(feature = "wgpu")]
 pub use wgpu_backend::{Adapter, Counters, Options as GpuOptions, Tier, Wgpu as Gpu};

@@ -1,12 +1,15 @@
 //! Model files → a model on a device: the only `match` over backends.
 
+#[cfg(feature = "candle")]
+mod cpu;
+
 use tensor::{Backend, Reference};
 #[cfg(feature = "candle")]
 use tensor::{Profile, Profiled};
 
 use crate::loaded::IntoSequences;
-use crate::quantize::Importance;
-use crate::{LanguageModel, Loaded, ModelFiles, ModelInput, Result, Sequences, Traceable};
+use crate::quantize::{Importance, Preset};
+use crate::{Error, LanguageModel, Loaded, ModelFiles, ModelInput, Result, Sequences, Traceable};
 
 /// Where a model runs. Devices compute in `f32`, on weights decoded exactly unless they say otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,20 +35,39 @@ pub enum Device {
     Reference,
 }
 
+/// How a model is loaded. A [`Device`] alone is the default of everything else.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Where it runs.
+    pub device: Device,
+    /// Bytes of memory that routed experts may take at a time; the others are read from their file when they
+    /// are chosen. `None` is all of them. For the processor only.
+    pub expert_memory: Option<u64>,
+    /// The mixture of types that larger weights are turned into, in memory. For the processor only.
+    pub quantize: Option<Preset>,
+}
+
+impl From<Device> for LoadOptions {
+    fn from(device: Device) -> Self {
+        Self { device, ..Self::default() }
+    }
+}
+
 /// Loads a model, with an empty cache.
 ///
 /// # Errors
-/// If a file is damaged or missing, a parameter is missing or has another shape, or the device is not there.
-pub fn load(files: &ModelFiles, device: Device) -> Result<Box<dyn LanguageModel>> {
-    Ok(load_any(files, device)?)
+/// If a file is damaged or missing, a parameter is missing or has another shape, the device is not there, or
+/// an option cannot be had on it.
+pub fn load(files: &ModelFiles, options: impl Into<LoadOptions>) -> Result<Box<dyn LanguageModel>> {
+    Ok(load_any(files, options.into())?)
 }
 
 /// Loads a model for several sequences at once.
 ///
 /// # Errors
 /// As for [`load`].
-pub fn load_sequences(files: &ModelFiles, device: Device) -> Result<Box<dyn Sequences>> {
-    Ok(load_any(files, device)?.into_sequences())
+pub fn load_sequences(files: &ModelFiles, options: impl Into<LoadOptions>) -> Result<Box<dyn Sequences>> {
+    Ok(load_any(files, options.into())?.into_sequences())
 }
 
 /// [`load`] on the processor, with every operation measured by `clock`, in milliseconds.
@@ -70,8 +92,8 @@ pub fn load_profiled(
 ///
 /// # Errors
 /// As for [`load`].
-pub fn load_traceable(files: &ModelFiles, device: Device) -> Result<Box<dyn Traceable>> {
-    Ok(load_any(files, device)?)
+pub fn load_traceable(files: &ModelFiles, options: impl Into<LoadOptions>) -> Result<Box<dyn Traceable>> {
+    Ok(load_any(files, options.into())?)
 }
 
 /// [`load`] on a backend that the caller made: a GPU that had to be awaited, or whose counters it wants to read.
@@ -98,12 +120,16 @@ pub fn load_traceable_on<B: Backend + Clone>(files: &ModelFiles, backend: B) -> 
     Ok(load_any_on(backend, files)?)
 }
 
-fn load_any(files: &ModelFiles, device: Device) -> Result<Box<dyn IntoSequences>> {
-    match device {
+fn load_any(files: &ModelFiles, options: LoadOptions) -> Result<Box<dyn IntoSequences>> {
+    match options.device {
         #[cfg(feature = "candle")]
-        Device::Cpu => load_any_on(candle_backend::Candle::cpu_in_integers()?, files),
+        Device::Cpu => cpu::load(candle_backend::Candle::cpu_in_integers()?, files, &options),
         #[cfg(feature = "candle")]
-        Device::CpuExact => load_any_on(candle_backend::Candle::cpu(), files),
+        Device::CpuExact => cpu::load(candle_backend::Candle::cpu(), files, &options),
+        _ if options.expert_memory.is_some() || options.quantize.is_some() => {
+            let detail = "budgets for experts and quantising while loading are for the processor";
+            Err(Error::Options(detail.to_owned()))
+        }
         #[cfg(feature = "cuda")]
         Device::Cuda(ordinal) => load_any_on(candle_backend::Candle::cuda(ordinal)?, files),
         #[cfg(all(feature = "wgpu", not(target_family = "wasm")))]

@@ -8,7 +8,7 @@ use std::ops::{ControlFlow, Range};
 
 use model::config::{Config, TextConfig, VisionConfig};
 use model::{Decoder, Modalities, MtpHead, Step};
-use tensor::{Backend, Candidate, Mask, Tapped, Taps, WeightBytes, Weights};
+use tensor::{Backend, Candidate, ExpertUse, Mask, Tapped, Taps, WeightBytes, Weights};
 use vision::{Resampler, Tower, TowerConfig};
 
 use crate::layout::{Layout, Piece};
@@ -547,6 +547,10 @@ impl<B: Backend> LanguageModel for Loaded<B> {
 
     fn bytes_resident(&self) -> Memory {
         self.network.bytes_resident(self.context_len())
+    }
+
+    fn expert_use(&self) -> Option<ExpertUse> {
+        self.network.backend.expert_use()
     }
 }
 

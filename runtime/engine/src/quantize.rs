@@ -98,7 +98,7 @@ impl Quantization {
             let stored = checkpoint.part_rows(&source.parts[0], 0..1)?.dtype;
             let wanted = preset.dtype_of(&source.name, &source.shape, n_layers);
             let fitting = preset::fitting(wanted, &source.shape);
-            let dtype = if preset::is_no_larger(stored, fitting) { stored } else { fitting };
+            let dtype = preset::nearest(stored, fitting);
             layout.push(&source.name, dtype, &source.shape)?;
             tensors.push(PlannedTensor { source, stored, wanted, dtype });
         }

@@ -24,6 +24,24 @@ pub struct Checkpoint {
     checked: Vec<(String, Vec<usize>)>,
 }
 
+/// Bytes that a place for an expert may have beside its own.
+const BETWEEN_PARTS: u64 = 256;
+
+/// How many bytes of weights there are, and what they are for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoredBytes {
+    /// All but routed experts: any token may need them.
+    pub shared: u64,
+    /// Routed experts of all layers and banks.
+    pub experts: u64,
+    /// How many those are.
+    pub n_experts: usize,
+    /// Bytes of them that must be in memory at a time: those of two tokens in the layer with the largest.
+    pub least_experts: u64,
+    /// Whether all of them are used as they lie in a file, so that they can be read from it at any time.
+    pub experts_in_file: bool,
+}
+
 /// Rows of a parameter inside a tensor of a file.
 #[derive(Debug, Clone)]
 struct Piece {
@@ -212,8 +230,48 @@ impl Checkpoint {
         &self.checked
     }
 
-    /// Rows `rows` of `name`, whose whole shape is `shape`, as a tensor.
-    pub(crate) fn raw(&self, name: &str, shape: &[usize], rows: Range<usize>) -> Result<RawTensor> {
+    /// What a GGUF file calls the tensor that holds the parameter `name`, or `None` if it has no name for it.
+    #[must_use]
+    pub fn gguf_name(&self, name: &str) -> Option<String> {
+        let n_text_experts = self.config.text.moe.as_ref().map_or(0, |moe| moe.text.n_experts);
+        names::places(name, n_text_experts)?.into_iter().next().map(|place| place.tensor)
+    }
+
+    /// Bytes of weights as they are stored, those of routed experts apart.
+    ///
+    /// Counts the parameters that [`check`](Self::check) has seen.
+    #[must_use]
+    pub fn stored_bytes(&self) -> StoredBytes {
+        let mut stored = StoredBytes { experts_in_file: true, ..StoredBytes::default() };
+        let mut experts: BTreeMap<(&str, usize), f64> = BTreeMap::new();
+        for (name, pieces) in &self.parameters {
+            let used = pieces.iter().filter(|piece| self.used.contains(&piece.tensor));
+            let bytes: f64 = used.map(|piece| self.bytes_of(piece)).sum();
+            let Some((layer, expert)) = names::routed_expert(name) else {
+                stored.shared += bytes.round() as u64;
+                continue;
+            };
+            *experts.entry((layer, expert)).or_default() += bytes;
+            let in_file = |piece: &Piece| {
+                !piece.transposed && self.index.get(&piece.tensor).is_some_and(|raw| raw.bytes.is_in_file())
+            };
+            stored.experts_in_file &= pieces.len() == 1 && pieces.iter().all(in_file);
+        }
+        stored.n_experts = experts.len();
+        stored.experts = experts.values().sum::<f64>().round() as u64;
+        let largest = experts.values().fold(0.0, |a: f64, &b| a.max(b)).round() as u64;
+        let top_k = self.config.text.moe.as_ref().map_or(0, |moe| moe.top_k);
+        stored.least_experts = 2 * top_k as u64 * (largest + BETWEEN_PARTS);
+        stored.experts_in_file &= stored.n_experts > 0;
+        stored
+    }
+
+    /// Rows `rows` of `name`, whose whole shape is `shape`, as a tensor: shared as they lie in the file,
+    /// unless it stores them transposed or in pieces.
+    ///
+    /// # Errors
+    /// If the parameter is absent, or has another shape.
+    pub fn raw(&self, name: &str, shape: &[usize], rows: Range<usize>) -> Result<RawTensor> {
         let mut parts = Vec::new();
         for (piece, wanted) in self.locate(name, shape, rows.clone())? {
             let raw = self.index.require(&piece.tensor)?;
@@ -280,7 +338,7 @@ fn transposed(raw: &RawTensor, cols: Range<usize>) -> Result<RawTensor> {
             out.copy_from_slice(&bytes[(row * n_cols + col) * size..][..size]);
         }
     }
-    RawTensor::new(raw.name.clone(), raw.dtype, vec![cols.len(), n_rows], SharedBytes::new(out))
+    RawTensor::new(raw.name.clone(), raw.dtype, vec![cols.len(), n_rows], SharedBytes::copy(out))
 }
 
 /// Parameters as they lie in the files.

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use tensor::{Error, RawTensor, Result};
 
-use crate::Checkpoint;
 use crate::names;
+use crate::{Checkpoint, Config};
 
 /// A tensor of a GGUF file, and the parameters that it consists of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,45 @@ impl ParameterRows {
     }
 }
 
+/// The tensors of a GGUF file that hold `parameters`, given with their shapes in the order in which a model
+/// takes them.
+///
+/// # Errors
+/// If a parameter has no place in such a file.
+pub fn gguf_tensors(parameters: &[(String, Vec<usize>)], config: &Config) -> Result<Vec<GgufSource>> {
+    let n_text_experts = config.text.moe.as_ref().map_or(0, |moe| moe.text.n_experts);
+    let mut tensors: Vec<GgufSource> = Vec::new();
+    let mut by_name: HashMap<String, usize> = HashMap::new();
+    for (name, shape) in parameters {
+        let places = names::places(name, n_text_experts);
+        let places =
+            places.ok_or_else(|| Error::format("GGUF", format!("`{name}` has no name in such files")))?;
+        let is_table = places.len() > 1;
+        for (row, place) in places.into_iter().enumerate() {
+            let (rows, stored) = match (is_table, place.expert) {
+                (true, _) if row >= shape[0] => continue,
+                (true, _) => (row..row + 1, shape[1..].to_vec()),
+                (false, None) => (0..shape[0], shape.clone()),
+                (false, Some(_)) => (0..shape[0], [&[1], &shape[..]].concat()),
+            };
+            let part = ParameterRows { name: name.clone(), shape: shape.clone(), rows };
+            let i = *by_name.entry(place.tensor.clone()).or_insert_with(|| {
+                tensors.push(GgufSource { name: place.tensor, shape: stored, parts: Vec::new() });
+                tensors.len() - 1
+            });
+            let tensor = &mut tensors[i];
+            if place.expert.unwrap_or(0) != tensor.parts.len() {
+                return Err(Error::format("GGUF", format!("`{name}` is out of order")));
+            }
+            tensor.parts.push(part);
+            if place.expert.is_some() {
+                tensor.shape[0] = tensor.parts.len();
+            }
+        }
+    }
+    Ok(tensors)
+}
+
 impl Checkpoint {
     /// The tensors of a GGUF file that hold all parameters that [`check`](Self::check) has seen, in the order
     /// in which a model takes them.
@@ -58,37 +97,7 @@ impl Checkpoint {
     /// # Errors
     /// If a parameter has no place in such a file.
     pub fn gguf_tensors(&self) -> Result<Vec<GgufSource>> {
-        let n_text_experts = self.config.text.moe.as_ref().map_or(0, |moe| moe.text.n_experts);
-        let mut tensors: Vec<GgufSource> = Vec::new();
-        let mut by_name: HashMap<String, usize> = HashMap::new();
-        for (name, shape) in self.checked() {
-            let places = names::places(name, n_text_experts);
-            let places =
-                places.ok_or_else(|| Error::format("GGUF", format!("`{name}` has no name in such files")))?;
-            let is_table = places.len() > 1;
-            for (row, place) in places.into_iter().enumerate() {
-                let (rows, stored) = match (is_table, place.expert) {
-                    (true, _) if row >= shape[0] => continue,
-                    (true, _) => (row..row + 1, shape[1..].to_vec()),
-                    (false, None) => (0..shape[0], shape.clone()),
-                    (false, Some(_)) => (0..shape[0], [&[1], &shape[..]].concat()),
-                };
-                let part = ParameterRows { name: name.clone(), shape: shape.clone(), rows };
-                let i = *by_name.entry(place.tensor.clone()).or_insert_with(|| {
-                    tensors.push(GgufSource { name: place.tensor, shape: stored, parts: Vec::new() });
-                    tensors.len() - 1
-                });
-                let tensor = &mut tensors[i];
-                if place.expert.unwrap_or(0) != tensor.parts.len() {
-                    return Err(Error::format("GGUF", format!("`{name}` is out of order")));
-                }
-                tensor.parts.push(part);
-                if place.expert.is_some() {
-                    tensor.shape[0] = tensor.parts.len();
-                }
-            }
-        }
-        Ok(tensors)
+        gguf_tensors(self.checked(), &self.config)
     }
 
     /// Rows `rows` of `part` as the checkpoint stores them, which are shared unless they lie transposed.

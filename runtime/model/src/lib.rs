@@ -16,10 +16,10 @@ mod names;
 mod rope;
 
 pub use attention::Attention;
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, StoredBytes};
 pub use config::{Config, ConfigError};
 pub use decoder::{Decoder, DecoderLayer, Ffn, Modalities, Step};
-pub use export::{GgufSource, ParameterRows};
+pub use export::{GgufSource, ParameterRows, gguf_tensors};
 pub use mlp::{Linear, Mlp};
 pub use moe::{Bank, Moe};
 pub use mtp::MtpHead;

@@ -59,6 +59,12 @@ pub(crate) fn known_extra(name: &str) -> Option<&'static str> {
     }
 }
 
+/// The layer and the number of the routed expert that a canonical parameter belongs to.
+pub(crate) fn routed_expert(name: &str) -> Option<(&str, usize)> {
+    let (layer, rest) = name.split_once(".mlp.experts.")?;
+    Some((layer, rest.split('.').next()?.parse().ok()?))
+}
+
 /// Which part of the canonical parameter `name` decoding one text token reads, on average over tokens.
 pub(crate) fn decode_share(name: &str, config: &Config) -> f64 {
     let is_seeing = name.starts_with("vision_model.") || name.starts_with("model.resampler_model.");
@@ -68,8 +74,7 @@ pub(crate) fn decode_share(name: &str, config: &Config) -> f64 {
     if is_seeing || is_bank_of_vision || is_looked_up || is_for_guesses {
         return 0.0;
     }
-    let expert = name.split_once(".mlp.experts.").map(|(_, rest)| rest.split('.').next().unwrap_or_default());
-    let expert = expert.and_then(|index| index.parse::<usize>().ok());
+    let expert = routed_expert(name).map(|(_, expert)| expert);
     match (expert, &config.text.moe) {
         (Some(expert), Some(moe)) if expert < moe.text.n_experts => {
             (moe.top_k as f64 / moe.text.n_experts as f64).min(1.0)

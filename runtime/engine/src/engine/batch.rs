@@ -7,7 +7,7 @@ use tensor::Backend;
 
 use super::{Clock, Engine};
 use crate::chat_format::ChatFormat;
-use crate::{Device, LocalFuture, ModelFiles, Result, Sequences, load_sequences, load_sequences_on};
+use crate::{LoadOptions, LocalFuture, ModelFiles, Result, Sequences, load_sequences, load_sequences_on};
 
 /// A loaded model for several conversations, each of which has an [`Engine`] of its own.
 ///
@@ -37,12 +37,12 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Loads a model onto `device`, as [`Engine::open`] does.
+    /// Loads a model as `options` say, as [`Engine::open`] does.
     ///
     /// # Errors
     /// As for [`Engine::open`].
-    pub fn open(files: &ModelFiles, device: Device, clock: Clock) -> Result<Self> {
-        Self::open_by(files, clock, || load_sequences(files, device))
+    pub fn open(files: &ModelFiles, options: impl Into<LoadOptions>, clock: Clock) -> Result<Self> {
+        Self::open_by(files, clock, || load_sequences(files, options))
     }
 
     /// As [`open`](Self::open), on a backend that the caller made.

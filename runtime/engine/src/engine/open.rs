@@ -7,16 +7,16 @@ use tensor::Backend;
 
 use super::{Clock, Engine};
 use crate::chat_format::ChatFormat;
-use crate::{Device, LanguageModel, ModelFiles, Result, load, load_on};
+use crate::{LanguageModel, LoadOptions, ModelFiles, Result, load, load_on};
 
 impl Engine {
-    /// Loads a model onto `device`, with its vocabulary, its chat template or the built-in one that fits, and
+    /// Loads a model as `options` say, with its vocabulary, its chat template or the built-in one that fits, and
     /// its preprocessor. Beside the configured tokens, those of `generation_config.json` end an answer.
     ///
     /// # Errors
     /// If a file is damaged or missing, or does not fit the others.
-    pub fn open(files: &ModelFiles, device: Device, clock: Clock) -> Result<Self> {
-        Self::open_by(files, clock, || load(files, device))
+    pub fn open(files: &ModelFiles, options: impl Into<LoadOptions>, clock: Clock) -> Result<Self> {
+        Self::open_by(files, clock, || load(files, options))
     }
 
     /// As [`open`](Self::open), on a backend that the caller made. A browser awaits its GPU first, by

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use model::config::Config;
-use tensor::{Backend, Candidate};
+use tensor::{Backend, Candidate, ExpertUse};
 
 use super::{Loaded, Network, Sequence};
 use crate::{LanguageModel, LocalFuture, Memory, ModelInput, Result, Sequences, Traceable};
@@ -199,6 +199,10 @@ impl<B: Backend> LanguageModel for Member<B> {
 
     fn bytes_resident(&self) -> Memory {
         self.shared.network.bytes_resident(self.context_len())
+    }
+
+    fn expert_use(&self) -> Option<ExpertUse> {
+        self.shared.network.backend.expert_use()
     }
 }
 

@@ -7,9 +7,6 @@ use super::Preset;
 use crate::files::{GENERATION_CONFIG, GENERATION_KEY, PREPROCESSOR_CONFIGS, PREPROCESSOR_KEY};
 use crate::{ModelFiles, Result};
 
-/// The version of the block formats, as ggml counts.
-const QUANTIZATION_VERSION: u32 = 2;
-
 /// Adds all but the vocabulary.
 pub(super) fn put(
     files: &ModelFiles,
@@ -26,8 +23,7 @@ pub(super) fn put(
     if source.is_none() {
         layout.put("general.name", GgufEntry::Str(&model_name(files, config)))?;
     }
-    layout.put("general.file_type", GgufEntry::U32(preset.file_type))?;
-    layout.put("general.quantization_version", GgufEntry::U32(QUANTIZATION_VERSION))?;
+    preset.put(layout)?;
     config.put_gguf(architecture, layout)?;
 
     for name in PREPROCESSOR_CONFIGS {

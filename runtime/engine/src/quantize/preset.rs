@@ -1,6 +1,12 @@
 //! Which tensor gets which type.
 
 use tensor::DType;
+use tensor::weights::{GgufEntry, GgufLayout};
+
+use crate::Result;
+
+/// The version of the block formats, as ggml counts.
+const QUANTIZATION_VERSION: u32 = 2;
 
 /// A named mixture of types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +20,7 @@ pub struct Preset {
     /// Of the embedding and the head.
     head: DType,
     /// `general.file_type`, as llama.cpp numbers the same mixtures.
-    pub(super) file_type: u32,
+    file_type: u32,
 }
 
 const fn plain(name: &'static str, base: DType, head: DType, file_type: u32) -> Preset {
@@ -45,6 +51,18 @@ impl Preset {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|preset| preset.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Adds what a file says about its types.
+    pub(crate) fn put(&self, layout: &mut GgufLayout) -> Result<()> {
+        layout.put("general.file_type", GgufEntry::U32(self.file_type))?;
+        Ok(layout.put("general.quantization_version", GgufEntry::U32(QUANTIZATION_VERSION))?)
+    }
+
+    /// How this mixture stores the tensor `name` of a GGUF file that is `stored` in some way now.
+    #[must_use]
+    pub fn stored_as(&self, name: &str, shape: &[usize], n_layers: usize, stored: DType) -> DType {
+        nearest(stored, fitting(self.dtype_of(name, shape, n_layers), shape))
     }
 
     /// The type for the tensor `name` of a GGUF file, if its rows allow it.
@@ -92,8 +110,13 @@ pub(super) fn fitting(wanted: DType, shape: &[usize]) -> DType {
     }
 }
 
+/// `wanted`, unless what is `stored` is no larger already.
+pub(super) fn nearest(stored: DType, wanted: DType) -> DType {
+    if is_no_larger(stored, wanted) { stored } else { wanted }
+}
+
 /// Whether blocks of `stored` take no more bytes than those of `wanted`. Encoding them once more would only lose.
-pub(super) fn is_no_larger(stored: DType, wanted: DType) -> bool {
+fn is_no_larger(stored: DType, wanted: DType) -> bool {
     let (stored, wanted) = (stored.block(), wanted.block());
     stored.values > 1 && wanted.values > 1 && stored.bytes * wanted.values <= wanted.bytes * stored.values
 }
