@@ -4,10 +4,10 @@ use std::io;
 use std::ops::ControlFlow;
 
 use anyhow::bail;
-use engine::{Answer, Engine, Event, GenerateOptions, Message, StopReason};
+use engine::{Answer, Engine, Event, ExpertUse, GenerateOptions, Message, StopReason};
 use serde::Serialize;
 
-use crate::output::{Output, plural};
+use crate::output::{Output, bytes, count, plural};
 
 /// Gets the words of an answer as they come, and may end it.
 pub(crate) type OnText<'a> = dyn FnMut(&str) -> io::Result<ControlFlow<()>> + 'a;
@@ -60,6 +60,50 @@ pub(crate) struct Account {
     stop_reason: &'static str,
     tokens: Tokens,
     timings: Timings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experts: Option<ExpertAccount>,
+}
+
+/// What routed experts in less memory than they take have cost.
+#[derive(Debug, Serialize)]
+pub(crate) struct ExpertAccount {
+    pub(crate) budget_bytes: u64,
+    pub(crate) resident_bytes: u64,
+    pub(crate) uses: u64,
+    pub(crate) hit_rate: f64,
+    /// Of the hits, those that were read because they were expected.
+    pub(crate) foreseen: u64,
+    pub(crate) read_bytes: u64,
+    /// Milliseconds in which nothing could be computed before one was read.
+    pub(crate) waited_ms: f64,
+}
+
+impl From<ExpertUse> for ExpertAccount {
+    fn from(usage: ExpertUse) -> Self {
+        Self {
+            budget_bytes: usage.budget_bytes,
+            resident_bytes: usage.resident_bytes,
+            uses: usage.uses,
+            hit_rate: usage.hit_rate(),
+            foreseen: usage.foreseen,
+            read_bytes: usage.read_bytes,
+            waited_ms: round(usage.waited_ns as f64 / 1e6),
+        }
+    }
+}
+
+impl ExpertAccount {
+    /// The same in words.
+    pub(crate) fn words(&self) -> String {
+        format!(
+            "{:.1} % of {} uses of experts found them in {} of memory; {} read, waited {:.1} s for them",
+            100.0 * self.hit_rate,
+            count(self.uses),
+            bytes(self.budget_bytes),
+            bytes(self.read_bytes),
+            self.waited_ms / 1e3
+        )
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -103,6 +147,7 @@ impl Account {
                 decode_ms: round(answer.decode_ms),
                 ttft_ms: round(answer.ttft_ms),
             },
+            experts: answer.experts.map(ExpertAccount::from),
         }
     }
 }
@@ -110,6 +155,7 @@ impl Account {
 /// All that was lost or changed on the way, the end of the answer included.
 pub(crate) fn notes(answer: &Answer) -> Vec<String> {
     let mut notes = answer.notes.clone();
+    notes.extend(answer.experts.map(|usage| ExpertAccount::from(usage).words()));
     notes.extend(match answer.stop_reason {
         StopReason::MaxTokens => Some(format!(
             "cut off after {}; --max-tokens allows more",

@@ -3,8 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
-use engine::{Batch, Clock, Device, Engine, GenerateOptions, GenerationDefaults, ModelFiles, Speculation};
+use engine::quantize::Preset;
+use engine::{
+    Batch, Clock, Device, Engine, GenerateOptions, GenerationDefaults, LoadOptions, ModelFiles, Speculation,
+};
+
+use crate::fit::{self, ExpertMemory};
+use crate::output::Output;
 
 /// Which model answers, and on how many threads.
 #[derive(Debug, Clone, Args)]
@@ -15,6 +22,19 @@ pub(crate) struct ModelArgs {
     /// Threads to compute on [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    /// Memory for routed experts, as 8GiB or 60% of them; the others are read from disk when they are chosen
+    /// [default: what is free]
+    #[arg(long, value_name = "SIZE")]
+    expert_memory: Option<ExpertMemory>,
+    /// Turn larger weights into this mixture of types while loading, in memory
+    #[arg(long, value_name = "TYPE", conflicts_with = "expert_memory", ignore_case = true,
+          value_parser = PossibleValuesParser::new(quantized_presets()))]
+    quantize: Option<String>,
+}
+
+/// The mixtures that make weights smaller than floats.
+fn quantized_presets() -> impl Iterator<Item = &'static str> {
+    Preset::ALL.into_iter().map(|preset| preset.name).filter(|name| name.starts_with('q'))
 }
 
 impl ModelArgs {
@@ -24,18 +44,30 @@ impl ModelArgs {
     }
 
     /// Loads the model.
-    pub(crate) fn engine(&self) -> anyhow::Result<Engine> {
-        self.engine_of(&self.files()?)
+    pub(crate) fn engine(&self, output: &Output) -> anyhow::Result<Engine> {
+        self.engine_of(&self.files()?, output)
     }
 
     /// Loads the model from files that are open.
-    pub(crate) fn engine_of(&self, files: &ModelFiles) -> anyhow::Result<Engine> {
-        Ok(Engine::open(files, Device::Cpu, clock())?)
+    pub(crate) fn engine_of(&self, files: &ModelFiles, output: &Output) -> anyhow::Result<Engine> {
+        Ok(Engine::open(files, self.options(files, Device::Cpu, output)?, clock())?)
     }
 
     /// Loads the model for several conversations from files that are open.
-    pub(crate) fn batch_of(&self, files: &ModelFiles) -> anyhow::Result<Batch> {
-        Ok(Batch::open(files, Device::Cpu, clock())?)
+    pub(crate) fn batch_of(&self, files: &ModelFiles, output: &Output) -> anyhow::Result<Batch> {
+        Ok(Batch::open(files, self.options(files, Device::Cpu, output)?, clock())?)
+    }
+
+    /// How the model is loaded so that it fits this machine; or an error that says why it does not.
+    pub(crate) fn options(
+        &self,
+        files: &ModelFiles,
+        device: Device,
+        output: &Output,
+    ) -> anyhow::Result<LoadOptions> {
+        let quantize = self.quantize.as_deref().and_then(Preset::named);
+        let expert_memory = fit::expert_memory(files, self.expert_memory, quantize, output)?;
+        Ok(LoadOptions { device, expert_memory, quantize })
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct AskArgs {
 pub(crate) fn run(args: AskArgs, output: &mut Output) -> anyhow::Result<Outcome> {
     output.set_quiet(args.quiet);
     let (paths, question) = split(&args.inputs)?;
-    let mut engine = args.model.engine()?;
+    let mut engine = args.model.engine(output)?;
     let mut visuals = Vec::new();
     if !paths.is_empty() {
         answer::check_sight(&engine)?;

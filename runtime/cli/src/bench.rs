@@ -18,6 +18,7 @@ use clap::Args;
 use engine::{Device, Team};
 
 use crate::Outcome;
+use crate::answer::ExpertAccount;
 use crate::args::ModelArgs;
 use crate::output::Output;
 use limits::Limits;
@@ -76,7 +77,8 @@ fn at_least_1(text: &str) -> Result<usize, String> {
 pub(crate) fn run(args: BenchArgs, output: &mut Output) -> anyhow::Result<Outcome> {
     let start = Instant::now();
     let files = args.model.files()?;
-    let mut model = engine::load(&files, Device::Cpu)?;
+    let options = args.model.options(&files, Device::Cpu, output)?;
+    let mut model = engine::load(&files, options)?;
     let load_ms = ms(start);
     let mut bench = Bench::new(&mut *model, &args)?;
     if args.start {
@@ -95,6 +97,7 @@ pub(crate) fn run(args: BenchArgs, output: &mut Output) -> anyhow::Result<Outcom
 
     let (mut prefills, mut decodes) = (Vec::new(), Vec::new());
     let (mut pictures, mut rows, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut experts = None;
     output.start_progress(2 * args.repetitions);
     for _ in 0..args.repetitions {
         let pinned = pin()?;
@@ -113,7 +116,9 @@ pub(crate) fn run(args: BenchArgs, output: &mut Output) -> anyhow::Result<Outcom
     // What is in the context before the generated tokens is computed once.
     for _ in 0..args.repetitions {
         let pinned = pin()?;
+        let before = bench.expert_use();
         let decode_ms = bench.decode()?;
+        experts = bench.expert_use().zip(before).map(|(now, before)| now.since(&before));
         rows.push(bench.rows()?);
         drop(pinned);
         if let Some(peer) = &mut peer {
@@ -148,6 +153,7 @@ pub(crate) fn run(args: BenchArgs, output: &mut Output) -> anyhow::Result<Outcom
         decode_tokens_per_s,
         rows: Rows::median(args.rows, rows),
         picture: Seeing::median(pictures),
+        experts: experts.map(ExpertAccount::from),
         weights_mapped_bytes: memory.weights_mapped,
         weights_owned_bytes: memory.weights_owned,
         kv_cache_bytes: memory.kv_cache,

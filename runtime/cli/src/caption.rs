@@ -43,7 +43,7 @@ pub(crate) struct CaptionArgs {
 pub(crate) fn run(args: CaptionArgs, output: &mut Output) -> anyhow::Result<Outcome> {
     output.set_quiet(args.quiet);
     let found = inputs::collect(&args.inputs, args.recursive)?;
-    let engine = args.model.engine()?;
+    let engine = args.model.engine(output)?;
     answer::check_sight(&engine)?;
     let reader = Reader::new(engine.preprocessor(), &args.pictures)?;
     say_what_is_left_out(&found, output);

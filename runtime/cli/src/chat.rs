@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use engine::{Answer, Engine, GenerateOptions, Message, Part, Role, StopReason};
 
-use crate::answer;
+use crate::answer::{self, ExpertAccount};
 use crate::args::{ModelArgs, SamplingArgs};
 use crate::inputs::{PictureArgs, Reader, VideoArgs, Visual};
 use crate::interrupt::Interrupt;
@@ -50,7 +50,7 @@ pub(crate) struct ChatArgs {
 pub(crate) fn run(args: ChatArgs, output: &mut Output) -> anyhow::Result<Outcome> {
     output.set_quiet(args.quiet);
     let files = args.model.files()?;
-    let engine = args.model.engine_of(&files)?;
+    let engine = args.model.engine_of(&files, output)?;
     let mut chat = Chat {
         reader: Reader::new(engine.preprocessor(), &args.pictures)?,
         videos: args.videos,
@@ -254,6 +254,9 @@ impl Chat<'_> {
             answer.prompt_tokens + answer.generated_tokens,
             self.engine.context_limit(),
         ));
+        if let Some(usage) = self.engine.expert_use() {
+            self.output.reply(&format!("experts  {}", ExpertAccount::from(usage).words()));
+        }
     }
 }
 

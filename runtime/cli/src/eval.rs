@@ -54,7 +54,9 @@ pub(crate) fn run(args: EvalArgs, output: &Output) -> anyhow::Result<Outcome> {
         EvalServer::default().serve(&mut io::stdin().lock(), &mut answers).context("evaluation")?;
         return Ok(Outcome::Done);
     };
-    let mut model = engine::load_traceable(&args.model.files()?, Device::CpuExact)?;
+    let files = args.model.files()?;
+    let load = args.model.options(&files, Device::CpuExact, output)?;
+    let mut model = engine::load_traceable(&files, load)?;
     let options = EvalOptions {
         logits: true,
         capture: Capture { hidden: args.hidden, router: args.hidden, vision: true },

@@ -150,6 +150,11 @@ struct Tensor {
 #[derive(Serialize)]
 struct Plan {
     weights_bytes: u64,
+    /// Of routed experts, among these.
+    experts_bytes: u64,
+    /// Least memory for experts, if they can be left on disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experts_least_bytes: Option<u64>,
     weights_read_per_token_bytes: u64,
     kv_bytes_per_token: u64,
     kv_bytes_full_context: u64,
@@ -354,7 +359,10 @@ impl Plan {
         let text = &checkpoint.config.text;
         let kv_bytes_per_token =
             (2 * text.n_layers * text.n_kv_heads * text.head_dim * KV_VALUE_BYTES) as u64;
+        let stored = checkpoint.stored_bytes();
         Plan {
+            experts_bytes: stored.experts,
+            experts_least_bytes: stored.experts_in_file.then_some(stored.least_experts),
             weights_bytes: used.filter_map(|name| index.get(name)).map(|raw| raw.bytes.len() as u64).sum(),
             weights_read_per_token_bytes: checkpoint.decode_bytes(),
             kv_bytes_per_token,
@@ -370,6 +378,14 @@ impl Plan {
             bytes(self.weights_read_per_token_bytes)
         );
         output.row("memory", &weights)?;
+        if let Some(least) = self.experts_least_bytes {
+            let experts = format!(
+                "experts are {} of them; --expert-memory leaves any but {} on disk until they are chosen",
+                bytes(self.experts_bytes),
+                bytes(least)
+            );
+            output.row("", &experts)?;
+        }
         let cache = format!(
             "cache {} a token, {} at all {} tokens",
             bytes(self.kv_bytes_per_token),
@@ -383,6 +399,11 @@ impl Plan {
                 "all of it fits"
             } else if self.weights_bytes <= available {
                 "the weights fit, the full context does not"
+            } else if self
+                .experts_least_bytes
+                .is_some_and(|least| self.weights_bytes - self.experts_bytes + least <= available)
+            {
+                "the weights do not fit; experts will be read from disk when they are chosen"
             } else {
                 "the weights do not fit and will be read from disk again and again"
             };

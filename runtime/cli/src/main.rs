@@ -14,6 +14,7 @@ mod chat;
 mod compare;
 mod embedded;
 mod eval;
+mod fit;
 mod inputs;
 mod inspect;
 mod interrupt;

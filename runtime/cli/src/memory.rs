@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,33 @@ const PROBE_BYTES: usize = 512 << 20;
 const PROBE_SHARE: u64 = 4;
 const PROBE_TIME: Duration = Duration::from_millis(500);
 
-/// Bytes that programs can still take without swapping; `None` where the system does not say.
+/// Bytes that this program can still take without swapping; `None` where the system does not say.
 pub(crate) fn available() -> Option<u64> {
-    parse_available(&fs::read_to_string("/proc/meminfo").ok()?)
+    let machine = parse_available(&fs::read_to_string("/proc/meminfo").ok()?)?;
+    Some(container_limits().fold(machine, u64::min))
+}
+
+/// What each of the groups that this process is in, such as a container, still allows.
+fn container_limits() -> impl Iterator<Item = u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
+    let root = Path::new("/sys/fs/cgroup");
+    let folders: Vec<_> =
+        root.join(path).ancestors().filter(|dir| dir.starts_with(root)).map(Path::to_owned).collect();
+    folders.into_iter().filter_map(|dir| {
+        let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
+        parse_container(&read("memory.max")?, &read("memory.current")?, &read("memory.stat")?)
+    })
+}
+
+/// A limit less what is in use, of which the pages of files can be had back.
+fn parse_container(max: &str, current: &str, stat: &str) -> Option<u64> {
+    let limit: u64 = max.trim().parse().ok()?; // `max` is no limit
+    let used: u64 = current.trim().parse().ok()?;
+    let files = ["inactive_file ", "active_file "]
+        .into_iter()
+        .filter_map(|name| stat.lines().find_map(|line| line.strip_prefix(name))?.trim().parse::<u64>().ok());
+    Some(limit.saturating_sub(used.saturating_sub(files.sum())))
 }
 
 fn parse_available(meminfo: &str) -> Option<u64> {
@@ -66,6 +91,14 @@ mod tests {
         let meminfo = "MemTotal:       24000000 kB\nMemAvailable:    2097152 kB\nBuffers: 1 kB\n";
         assert_eq!(parse_available(meminfo), Some(2 << 30));
         assert_eq!(parse_available("MemTotal: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn a_container_allows_what_it_has_left() {
+        let stat = "anon 700\nfile 300\ninactive_file 200\nactive_file 100\n";
+        assert_eq!(parse_container("2000\n", "1000\n", stat), Some(1300));
+        assert_eq!(parse_container("500\n", "1000\n", stat), Some(0));
+        assert_eq!(parse_container("max\n", "1000\n", stat), None);
     }
 
     #[test]

@@ -2,15 +2,15 @@
 
 mod part_file;
 mod report;
+mod sample;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use engine::quantize::{Importance, Loss, Preset, Quantization};
-use engine::{Device, ModelFiles, ModelInput};
+use engine::ModelFiles;
+use engine::quantize::{Loss, Preset, Quantization};
 use rayon::prelude::*;
 
 use crate::Outcome;
@@ -20,10 +20,6 @@ use report::{Report, Tensor};
 
 /// Chunks that a thread encodes before their bytes are written.
 const CHUNKS_A_THREAD: usize = 4;
-/// Tokens of a prompt of a sample.
-const SAMPLE_PROMPT: usize = 512;
-/// Fewer tokens tell too little about the columns of a matrix.
-const LEAST_SAMPLE: usize = 256;
 /// No type loses as much of anything but noise around a few huge values; bytes that were damaged do.
 const LARGEST_LOSS: f64 = 0.3;
 
@@ -43,9 +39,10 @@ pub(crate) struct QuantizeArgs {
     #[arg(long = "type", short = 't', value_name = "TYPE", default_value = "q4_k_m",
           value_parser = PossibleValuesParser::new(Preset::ALL.map(|preset| preset.name)), ignore_case = true)]
     preset: String,
-    /// A text to measure on which weights matter most, and keep nearer; runs the whole model
-    #[arg(long, value_name = "TEXT")]
-    importance: Option<PathBuf>,
+    /// A text, a picture or a folder of pictures to measure on which weights matter most, and keep nearer; runs
+    /// the whole model. May be given more than once
+    #[arg(long, value_name = "FILE")]
+    importance: Vec<PathBuf>,
     /// Keep the head that predicts further tokens, if the model has one; llama.cpp refuses such files
     #[arg(long)]
     mtp: bool,
@@ -73,9 +70,9 @@ pub(crate) fn run(args: QuantizeArgs, output: &mut Output) -> anyhow::Result<Out
     let files = ModelFiles::open(&args.model)?;
     let plan = if args.mtp { Quantization::plan_with_mtp } else { Quantization::plan };
     let mut plan = plan(&files, &preset)?;
-    if let Some(text) = &args.importance {
-        let name = text.file_name().unwrap_or_default().to_string_lossy();
-        plan = plan.with_importance(measure_on(text, &files, output)?, &name)?;
+    if !args.importance.is_empty() {
+        let (importance, sample) = sample::measure_on(&args.importance, &files, output)?;
+        plan = plan.with_importance(importance, &sample)?;
     }
     for note in plan.notes() {
         output.warning(note);
@@ -97,26 +94,6 @@ pub(crate) fn run(args: QuantizeArgs, output: &mut Output) -> anyhow::Result<Out
         report.write(output, args.tensors)?
     }
     Ok(Outcome::Done)
-}
-
-/// How much weights matter to a text, which is cut into prompts.
-fn measure_on(text: &Path, files: &ModelFiles, output: &mut Output) -> anyhow::Result<Importance> {
-    let cannot = || format!("cannot read {}", text.display());
-    let text = fs::read_to_string(text).with_context(cannot)?;
-    let token_ids = files.tokenizer()?.encode(&text);
-    ensure!(
-        token_ids.len() >= LEAST_SAMPLE,
-        "{} are too few to measure on; give at least {LEAST_SAMPLE}",
-        plural(token_ids.len(), "token")
-    );
-    let prompt = |ids: &[u32]| ModelInput { token_ids: ids.to_vec(), ..ModelInput::default() };
-    let prompts: Vec<ModelInput> = token_ids.chunks(SAMPLE_PROMPT).map(prompt).collect();
-    output.start_progress(prompts.len());
-    output.working_on("measuring");
-    let importance =
-        engine::measure_importance(files, Device::default(), &prompts, &mut |_| output.advance())?;
-    output.end_progress();
-    Ok(importance)
 }
 
 /// Refuses what would only fail, or destroy something, after the work.

@@ -58,7 +58,7 @@ pub(crate) struct ServeArgs {
 pub(crate) fn run(args: ServeArgs, output: &mut Output) -> anyhow::Result<Outcome> {
     output.set_quiet(args.quiet);
     let files = args.model.files()?;
-    let batch = args.model.batch_of(&files)?;
+    let batch = args.model.batch_of(&files, output)?;
     let needs_key = !args.listen.ip().is_loopback();
     if args.new_key && !needs_key {
         bail!("--new-key is for other machines, but {} is reached from this one only", args.listen);

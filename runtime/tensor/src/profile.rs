@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use crate::{
-    Backend, Candidate, Experts, Gelu, Heads, Mask, RawTensor, Result, RopePairs, Routing, WeightBytes,
+    Backend, Candidate, ExpertUse, Experts, Gelu, Heads, Mask, RawTensor, Result, RopePairs, Routing,
+    WeightBytes,
 };
 
 /// Milliseconds since any fixed moment.
@@ -146,6 +147,10 @@ impl<B: Backend> Backend for Profiled<B> {
 
     fn weight_bytes(&self, weight: &B::Weight) -> WeightBytes {
         self.backend.weight_bytes(weight)
+    }
+
+    fn expert_use(&self) -> Option<ExpertUse> {
+        self.backend.expert_use()
     }
 
     fn tensor(&self, rows: &[f32], cols: usize) -> Result<B::Tensor> {

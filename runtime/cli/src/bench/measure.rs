@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anyhow::bail;
-use engine::{LanguageModel, Memory, ModelFiles, ModelInput, Visual};
+use engine::{ExpertUse, LanguageModel, Memory, ModelFiles, ModelInput, Visual};
 use model::Checkpoint;
 use model::config::Config;
 use vision::Picture;
@@ -50,6 +50,11 @@ impl<'a> Bench<'a> {
             prefill(self.model, &self.before, self.args.prefill_chunk)?;
         }
         Ok(self.model.truncate(depth)?)
+    }
+
+    /// What routed experts cost so far, if they have a budget.
+    pub(super) fn expert_use(&self) -> Option<ExpertUse> {
+        self.model.expert_use()
     }
 
     /// Milliseconds for the tokens to generate.

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::median::median;
 use super::peer::{Compared, Comparison};
 use super::profile::Phases;
+use crate::answer::ExpertAccount;
 use crate::output::{Output, bytes};
 
 /// Medians over all repetitions.
@@ -28,6 +29,9 @@ pub(super) struct Report {
     pub(super) decode_tokens_per_s: f64,
     pub(super) rows: Rows,
     pub(super) picture: Option<Seeing>,
+    /// Of the last repetition's decoding, if experts have a budget.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) experts: Option<ExpertAccount>,
     pub(super) weights_mapped_bytes: u64,
     pub(super) weights_owned_bytes: u64,
     pub(super) kv_cache_bytes: u64,
@@ -111,6 +115,9 @@ impl Report {
             "process",
             &format!("{:.0} ms from start to first token{}", self.start_ms, peak.unwrap_or_default()),
         )?;
+        if let Some(experts) = &self.experts {
+            output.row("experts", &experts.words())?;
+        }
         output.row(
             "memory",
             &format!(

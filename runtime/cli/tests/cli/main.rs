@@ -5,6 +5,7 @@ mod bench;
 mod commands;
 mod damaged_models;
 mod embedded;
+mod expert_memory;
 mod help;
 mod pictures;
 mod quantize;

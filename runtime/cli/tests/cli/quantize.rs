@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use engine::{Capture, Device, ModelFiles, ModelInput, load_traceable};
 use tempfile::TempDir;
 
-use crate::support::{Run, ocelli, recorded, world};
+use crate::support::{Run, ocelli, picture, recorded, world};
 
 fn assets(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets").join(name)
@@ -123,6 +123,32 @@ fn a_text_tells_which_weights_matter() {
     assert!(weighted.windows(10).any(|bytes| bytes == b"sample.txt"));
     assert!(plain.iter().rev().zip(weighted.iter().rev()).any(|(a, b)| a != b), "no weight was kept nearer");
     ocelli(dir.path(), &["inspect", "weighted.gguf"]).expect(0);
+}
+
+#[test]
+fn pictures_tell_which_weights_matter() {
+    let dir = world();
+    fs::create_dir(dir.path().join("pictures")).unwrap();
+    fs::write(dir.path().join("sample.txt"), TEXT.repeat(8)).unwrap();
+    for (i, side) in [56, 84, 112].into_iter().enumerate() {
+        picture(&dir.path().join(format!("pictures/{i}.png")), side, 84);
+    }
+    let run = |out: &str, more: &[&str]| quantize(dir.path(), Path::new("model"), out, more);
+    run("text.gguf", &["--type", "q4_0", "--importance", "sample.txt"]).expect(0);
+    run("both.gguf", &["--type", "q4_0", "--importance", "sample.txt", "--importance", "pictures"]).expect(0);
+    // Only pictures pass the tower.
+    let tower = |name: &str| -> Vec<u8> {
+        let files = ModelFiles::open(&dir.path().join(name)).unwrap();
+        let index = files.checkpoint().unwrap().index().clone();
+        let names = index.names().filter(|name| name.starts_with("v.blk."));
+        names.flat_map(|name| index.get(name).unwrap().bytes.as_ref().to_vec()).collect()
+    };
+    assert!(tower("text.gguf") != tower("both.gguf"), "no weight of the tower was kept nearer");
+    let bytes = fs::read(dir.path().join("both.gguf")).unwrap();
+    assert!(bytes.windows(20).any(|bytes| bytes == b"sample.txt, pictures"));
+    fs::write(dir.path().join("broken.png"), [0xff, 0xd8, 0]).unwrap();
+    let broken = run("x.gguf", &["--importance", "broken.png"]).expect(2);
+    assert!(broken.stderr.contains("broken.png"), "{broken:#?}");
 }
 
 /// Text of the kind that the model inside was trained on.
