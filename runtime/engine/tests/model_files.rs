@@ -46,7 +46,8 @@ fn every_recorded_model_opens_whole() {
         assert!(extra.is_empty(), "{case}: {extra:?}");
         let ignored: std::collections::BTreeSet<_> = checkpoint.ignored().map(|(name, _)| name).collect();
         let index = checkpoint.index();
-        let used = index.names().filter(|name| !ignored.contains(name));
+        // The head that predicts further tokens is not counted, as in the names of published models.
+        let used = index.names().filter(|name| !ignored.contains(name) && !name.contains("mtp_"));
         let stored: u64 = used.map(|name| index.shape(name).unwrap().iter().product::<usize>() as u64).sum();
         assert_eq!(stored, checkpoint.config.n_parameters(), "{case}");
     }

@@ -13,7 +13,7 @@ pub const PUBLISHED: [(&str, u64); 5] = [
 ];
 
 impl Config {
-    /// Parameters of the whole model.
+    /// Parameters of the whole model, without a head that predicts further tokens.
     #[must_use]
     pub fn n_parameters(&self) -> u64 {
         let vision = self.vision.as_ref().map_or(0, |vision| vision.n_parameters(self.text.hidden_size));
