@@ -48,8 +48,8 @@ const CHECKS: [Check; 10] = [
     always("test", "all tests", || Ok(vec![cargo("test --workspace --locked")])),
     always("wasm", "the crates that run in a browser", wasm),
     always("clients", "the official Python clients against `ocelli serve`", clients),
-    always("browser", "the page and the JavaScript package in Chromium", browser::tests),
     always("readme", "the commands of README.md", readme),
+    on_request("browser", "the page and the JavaScript package in Chromium", browser::tests),
     on_request(
         "miri",
         "mapped blocks and their kernels under Miri (needs `rustup +nightly component add miri`)",
