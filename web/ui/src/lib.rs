@@ -1,6 +1,6 @@
 //! The page: captions, conversations, and what the model saw.
 //!
-//! It never links the engine. Everything it wants it asks of the worker, in the words of [`protocol`], and
+//! It never links the engine. Everything it wants it asks of the worker, in the words of `protocol`, and
 //! everything it shows comes from events and from what the user did.
 //!
 //! What needs no browser ([`markdown`], [`batch_file`]) is tested on its own.
