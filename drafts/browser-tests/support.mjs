@@ -1,0 +1,180 @@
+// A browser, the page's own server, servers that misbehave, and pictures.
+
+import { execFileSync, spawn } from "node:child_process";
+import { createReadStream, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { extname, join, normalize } from "node:path";
+
+const need = (name) => process.env[name] ?? fail(`${name} is not set; run: cargo xtask check browser`);
+const fail = (message) => {
+  throw new Error(message);
+};
+
+const installed = createRequire(join(need("OCELLI_NODE_MODULES"), "package.json"));
+const { chromium } = installed("playwright-core");
+export const axeSource = readFileSync(installed.resolve("axe-core/axe.min.js"), "utf8");
+export const page_folder = need("OCELLI_PAGE");
+export const package_folder = need("OCELLI_NPM");
+export const ocelli = need("OCELLI");
+
+/** A folder that is gone when the tests have ended. */
+export const scratch = mkdtempSync(join(tmpdir(), "ocelli-browser-"));
+process.on("exit", () => rmSync(scratch, { recursive: true, force: true }));
+
+export const launch = () =>
+  chromium.launch({
+    executablePath: need("OCELLI_CHROMIUM"),
+    args: [
+      "--disable-quic",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--use-fake-device-for-media-stream",
+      "--use-fake-ui-for-media-stream",
+      "--auto-select-desktop-capture-source=Entire screen",
+    ],
+  });
+
+/** `cargo xtask web --no-build` at a port; 0 lets it choose. */
+export async function serve(port = 0) {
+  const child = spawn(need("OCELLI_XTASK"), ["web", "--no-build", "--port", String(port)], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  const url = await new Promise((resolve, reject) => {
+    let said = "";
+    child.stderr.on("data", (data) => {
+      said += data;
+      const found = said.match(/http:\/\/localhost:\d+/);
+      if (found) resolve(found[0]);
+    });
+    child.on("exit", () => reject(new Error(`the server ended: ${said}`)));
+  });
+  const stop = async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const ended = new Promise((resolve) => child.on("exit", resolve));
+    child.kill();
+    await ended;
+  };
+  return { url, stop };
+}
+
+/** What `ocelli caption` says about files, in their order. */
+export function captions(...paths) {
+  const lines = execFileSync(ocelli, ["caption", "--quiet", "--json", ...paths], { encoding: "utf8" });
+  return lines.trim().split("\n").map((line) => JSON.parse(line).caption.trim());
+}
+
+export const image = (name) => join("assets/images", name);
+
+/** A JPEG file that asks to be turned, as phones write them. */
+export function turned(path, orientation) {
+  const jpeg = readFileSync(path);
+  const tiff = Buffer.from([
+    ...[0x4d, 0x4d, 0x00, 0x2a, 0x00, 0x00, 0x00, 0x08],
+    ...[0x00, 0x01, 0x01, 0x12, 0x00, 0x03, 0x00, 0x00, 0x00, 0x01, 0x00, orientation, 0x00, 0x00],
+    ...[0x00, 0x00, 0x00, 0x00],
+  ]);
+  const body = Buffer.concat([Buffer.from("Exif\0\0", "latin1"), tiff]);
+  const head = Buffer.from([0xff, 0xe1, (body.length + 2) >> 8, (body.length + 2) & 0xff]);
+  return Buffer.concat([jpeg.subarray(0, 2), head, body, jpeg.subarray(2)]);
+}
+
+const TYPES = {
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".json": "application/json",
+  ".wasm": "application/wasm",
+};
+
+/**
+ * Files to any origin. Behind byte `state.cutAt` of a file it breaks the connection, once, or says no more if
+ * `state.stall` is set. `seen` lists what was asked for.
+ */
+export async function files(folder) {
+  const seen = [];
+  const state = { cutAt: Infinity, stall: false };
+  const server = createServer((request, response) => {
+    const path = join(folder, normalize(new URL(request.url, "http://x").pathname));
+    let size;
+    try {
+      size = statSync(path).size;
+    } catch {
+      return response.writeHead(404, { "access-control-allow-origin": "*" }).end();
+    }
+    const from = Number(request.headers.range?.match(/bytes=(\d+)-/)?.[1] ?? 0);
+    if (request.method === "GET") seen.push({ path: request.url, from });
+    const headers = {
+      "access-control-allow-origin": "*",
+      "access-control-allow-headers": "range",
+      "cross-origin-resource-policy": "cross-origin",
+      "content-type": TYPES[extname(path)] ?? "application/octet-stream",
+      "content-length": size - from,
+      etag: `"${size}"`,
+    };
+    if (request.method === "OPTIONS") return response.writeHead(204, headers).end();
+    if (from > 0) headers["content-range"] = `bytes ${from}-${size - 1}/${size}`;
+    response.writeHead(from > 0 ? 206 : 200, headers);
+    if (request.method === "HEAD") return response.end();
+    const left = state.cutAt - from;
+    if (size > state.cutAt && left > 0) {
+      state.cutAt = Infinity;
+      const part = createReadStream(path, { start: from, end: from + left - 1 });
+      part.on("data", (data) => response.write(data));
+      if (!state.stall) part.on("end", () => response.socket.destroySoon());
+    } else {
+      createReadStream(path, { start: from }).pipe(response);
+    }
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const url = `http://localhost:${server.address().port}`;
+  const stop = () => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(resolve));
+  };
+  return { url, stop, seen, state };
+}
+
+/** Opens the page and waits until its model answers. */
+export async function open(context, url) {
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  page.problems = [];
+  page.on("console", (message) => {
+    if (message.type() === "error") page.problems.push(message.text());
+  });
+  page.on("pageerror", (error) => page.problems.push(String(error)));
+  await page.goto(url);
+  await ready(page);
+  return page;
+}
+
+export const ready = (page) => page.waitForSelector("#model-button .dot.ready", { timeout: 20_000 });
+
+/** Captions of the table, newest first, when all are whole. */
+export async function captioned(page, n) {
+  await page.waitForFunction((n) => {
+    const rows = [...document.querySelectorAll(".batch tbody tr")];
+    return rows.length === n && rows.every((row) => !row.querySelector(".caret") && !/…$/.test(row.innerText.trim()))
+      && rows.every((row) => row.querySelector(".said").textContent || row.querySelector(".bad"));
+  }, n, { timeout: 20_000 });
+  return page.$$eval(".batch tbody tr .said", (said) => said.map((p) => p.textContent));
+}
+
+/** The last answer of a conversation, when it is whole. */
+export async function answered(page, n) {
+  await page.waitForFunction(
+    (n) => document.querySelectorAll(".message:not(.user) .speed, .message:not(.user) .bad").length === n,
+    n,
+    { timeout: 20_000 },
+  );
+  return page.locator(".message:not(.user) .markdown").last().innerText();
+}
+
+/** Loads a model by its address, through the dialog. */
+export async function loadFrom(page, url) {
+  await page.click("#model-button");
+  await page.fill("#model-url", url);
+  await page.press("#model-url", "Enter");
+  await page.waitForSelector("#model-button .dot:not(.ready)");
+}
