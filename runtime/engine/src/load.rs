@@ -80,12 +80,10 @@ pub fn load_profiled(
     clock: impl Fn() -> f64 + 'static,
 ) -> Result<(Box<dyn LanguageModel>, Profile)> {
     let (backend, profile) = Profiled::new(candle_backend::Candle::cpu_in_integers()?, clock);
-    let checkpoint = files.checkpoint()?;
-    let weights = checkpoint.weights(&backend);
-    let model = Loaded::load(backend.clone(), &weights, checkpoint.config.clone())?;
+    let model = load_on(files, backend)?;
     // What loading took is told elsewhere.
     let _ = profile.take();
-    Ok((Box::new(model), profile))
+    Ok((model, profile))
 }
 
 /// [`load`] for those who want to see inside.
