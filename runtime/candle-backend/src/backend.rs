@@ -118,6 +118,12 @@ fn check(op: &'static str, fits: bool, detail: impl FnOnce() -> String) -> Resul
     if fits { Ok(()) } else { Err(Error::shape(op, detail())) }
 }
 
+/// Whether queries, keys and values have as many rows, and rows as wide as `heads` says.
+fn fit_heads([q, k, v]: [&Tensor; 3], heads: Heads) -> bool {
+    let (n, kv_shape) = (q.dims()[0], [q.dims()[0], heads.kv_width()]);
+    heads.divide_evenly() && q.dims() == [n, heads.q_width()] && k.dims() == kv_shape && v.dims() == kv_shape
+}
+
 fn same_shape(op: &'static str, x: &Tensor, y: &Tensor) -> Result<()> {
     check(op, x.dims() == y.dims(), || format!("{:?} and {:?}", x.dims(), y.dims()))
 }
@@ -366,18 +372,12 @@ impl Backend for Candle {
         mask: &Mask<'_>,
         cache: Option<&mut KvCache>,
     ) -> Result<Tensor> {
-        let ([n, q_cols], kv_shape) = ([q.dims()[0], self.shape(q).1], [q.dims()[0], heads.kv_width()]);
-        let fits = heads.divide_evenly()
-            && q_cols == heads.q_width()
-            && k.dims() == kv_shape
-            && v.dims() == kv_shape;
-        check("attention", fits, || {
+        let n = q.dims()[0];
+        check("attention", fit_heads([q, k, v], heads), || {
             format!("q {:?}, k {:?}, v {:?} for {heads:?}", q.dims(), k.dims(), v.dims())
         })?;
         if let Mask::Segments { cu_seqlens, .. } = mask {
-            let covers = cu_seqlens.first() == Some(&0)
-                && cu_seqlens.last().is_some_and(|&end| end as usize == n)
-                && cu_seqlens.is_sorted();
+            let covers = Mask::segments_cover(cu_seqlens, n);
             check("attention", covers && cache.is_none(), || {
                 format!("segments {cu_seqlens:?} over {n} rows, cached: {}", cache.is_some())
             })?;
@@ -405,16 +405,9 @@ impl Backend for Candle {
         if self.composed {
             return tensor::attend_in_turn(self, [q, k, v], heads, cu_seqlens, caches);
         }
-        let ([n, q_cols], kv_shape) = ([q.dims()[0], self.shape(q).1], [q.dims()[0], heads.kv_width()]);
-        let covers = cu_seqlens.len() == caches.len() + 1
-            && cu_seqlens[0] == 0
-            && cu_seqlens.last().is_some_and(|&end| end as usize == n)
-            && cu_seqlens.is_sorted();
-        let fits = heads.divide_evenly()
-            && q_cols == heads.q_width()
-            && k.dims() == kv_shape
-            && v.dims() == kv_shape
-            && caches.iter().all(|cache| cache.heads == heads);
+        let n = q.dims()[0];
+        let covers = cu_seqlens.len() == caches.len() + 1 && Mask::segments_cover(cu_seqlens, n);
+        let fits = fit_heads([q, k, v], heads) && caches.iter().all(|cache| cache.heads == heads);
         check("attention_of_sequences", covers && fits, || {
             let n_caches = caches.len();
             format!("segments {cu_seqlens:?} over {n} rows for {heads:?} and {n_caches} caches")

@@ -217,11 +217,7 @@ pub fn attend_in_turn<B: Backend>(
     caches: &mut [&mut B::Cache],
 ) -> Result<B::Tensor> {
     let n = b.shape(qkv[0]).0;
-    let covers = cu_seqlens.len() == caches.len() + 1
-        && cu_seqlens[0] == 0
-        && cu_seqlens.last().is_some_and(|&end| end as usize == n)
-        && cu_seqlens.is_sorted();
-    if !covers {
+    if cu_seqlens.len() != caches.len() + 1 || !Mask::segments_cover(cu_seqlens, n) {
         let n_caches = caches.len();
         return Err(Error::shape(
             "attention_of_sequences",

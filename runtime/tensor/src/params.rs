@@ -90,6 +90,16 @@ pub enum Mask<'a> {
     },
 }
 
+impl Mask<'_> {
+    /// Whether bounds are ordered and cover exactly `n` rows.
+    #[must_use]
+    pub fn segments_cover(cu_seqlens: &[u32], n: usize) -> bool {
+        cu_seqlens.first() == Some(&0)
+            && cu_seqlens.last().is_some_and(|&end| end as usize == n)
+            && cu_seqlens.is_sorted()
+    }
+}
+
 /// Which two features of a head are rotated together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RopePairs {

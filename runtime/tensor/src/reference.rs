@@ -155,10 +155,7 @@ fn visible(mask: &Mask<'_>, i: usize, past: usize) -> Range<usize> {
 /// Checks that segment bounds are ordered and cover exactly `n` rows.
 fn check_mask(mask: &Mask<'_>, n: usize, cached: bool) -> Result<()> {
     let Mask::Segments { cu_seqlens, .. } = mask else { return Ok(()) };
-    let covers = cu_seqlens.first() == Some(&0)
-        && cu_seqlens.last().is_some_and(|&end| end as usize == n)
-        && cu_seqlens.is_sorted();
-    check("attention", covers && !cached, || {
+    check("attention", Mask::segments_cover(cu_seqlens, n) && !cached, || {
         format!("segments {cu_seqlens:?} over {n} rows, cached: {cached}")
     })
 }

@@ -177,9 +177,7 @@ impl Backend for Wgpu {
     ) -> Result<Tensor> {
         check_attention(qkv, heads, cache.as_deref())?;
         if let Mask::Segments { cu_seqlens, .. } = mask {
-            let covers = cu_seqlens.first() == Some(&0)
-                && cu_seqlens.last().is_some_and(|&end| end as usize == qkv[0].rows)
-                && cu_seqlens.is_sorted();
+            let covers = Mask::segments_cover(cu_seqlens, qkv[0].rows);
             check("attention", covers && cache.is_none(), || {
                 format!("segments {cu_seqlens:?} over {} rows, cached: {}", qkv[0].rows, cache.is_some())
             })?;
@@ -198,10 +196,7 @@ impl Backend for Wgpu {
         caches: &mut [&mut KvCache],
     ) -> Result<Tensor> {
         let (n, n_caches) = (qkv[0].rows, caches.len());
-        let covers = cu_seqlens.len() == n_caches + 1
-            && cu_seqlens[0] == 0
-            && cu_seqlens.last().is_some_and(|&end| end as usize == n)
-            && cu_seqlens.is_sorted();
+        let covers = cu_seqlens.len() == n_caches + 1 && Mask::segments_cover(cu_seqlens, n);
         check("attention_of_sequences", covers, || {
             format!("segments {cu_seqlens:?} over {n} rows and {n_caches} caches")
         })?;
