@@ -13,6 +13,7 @@ use web_sys::{ErrorEvent, File, MessageEvent, Worker, WorkerOptions, WorkerType}
 const SCRIPT: &str = "engine/worker-main.js";
 
 type Handler = Box<dyn FnMut(Event)>;
+type OnLife = Box<dyn Fn(Life)>;
 
 thread_local! {
     static CLIENT: Client = Client::default();
@@ -27,7 +28,7 @@ struct Client {
     handlers: RefCell<HashMap<u32, Handler>>,
     last_id: Cell<u32>,
     /// Hears of a worker that started, and of one that died.
-    on_life: RefCell<Option<Box<dyn Fn(Life)>>>,
+    on_life: RefCell<Option<OnLife>>,
 }
 
 /// What befalls the worker.

@@ -109,6 +109,7 @@ pub(crate) async fn read_range(blob: &Blob, at: u64, bytes: &mut [u8]) -> Result
 }
 
 /// Memory for a file, if there is some.
+#[expect(clippy::slow_vector_initialization, reason = "`vec!` would end the worker where there is no room")]
 pub(crate) fn room(name: &str, size: u64) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::new();
     match bytes.try_reserve_exact(size as usize) {
