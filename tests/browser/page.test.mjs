@@ -2,12 +2,13 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { brotliCompressSync, constants } from "node:zlib";
 
 import * as support from "./support.mjs";
-import { answered, captioned, captions, image, open, scratch, turned } from "./support.mjs";
+import { answered, captioned, captions, image, open, ready, scratch, turned } from "./support.mjs";
 
 let browser, server, context;
 
@@ -77,7 +78,7 @@ test("a damaged picture is reported and the others go on; the batch is saved in 
   await page.close();
 });
 
-test("a conversation about a picture: answer and details", async () => {
+test("a conversation about a picture: answer, details, again, edit", async () => {
   const page = await open(context, server.url);
   await page.click("#chat-tab");
   await page.setInputFiles("#chat-pictures", image("star-and-heart.png"));
@@ -85,10 +86,18 @@ test("a conversation about a picture: answer and details", async () => {
   await page.fill("#message", "What colour is the star?");
   await page.press("#message", "Enter");
   const answer = await answered(page, 1);
-  const expected = execFileSync(support.ocelli, ["ask", "--quiet", image("star-and-heart.png"), "What colour is the star?"], { encoding: "utf8" });
-  assert.equal(answer.trim(), expected.trim());
+  const expected = support.ask(image("star-and-heart.png"), "What colour is the star?");
+  assert.equal(answer.trim(), expected);
   await page.click('.message summary:text-is("Details")');
   assert.match(await page.locator(".speed").innerText(), /[\d.]+ tokens\/s · \d+ ms to the first token · \d+ tokens read/);
+  await page.click('button:text-is("Again")');
+  assert.equal((await answered(page, 1)).trim(), expected);
+  await page.click('button:text-is("Edit")');
+  assert.equal(await page.inputValue("#message"), "What colour is the star?");
+  assert.equal(await page.locator(".message").count(), 0);
+  await page.fill("#message", "What is next to the star?");
+  await page.press("#message", "Enter");
+  await answered(page, 1);
   assert.deepEqual(page.problems, []);
   await page.close();
 });
@@ -107,5 +116,127 @@ test("an answer can be stopped, and the next one is whole", async () => {
   await page.click('button:text-is("Clear")');
   await page.setInputFiles("#pictures", paths[0]);
   assert.deepEqual(await captioned(page, 1), captions(paths[0]));
+  await page.close();
+});
+
+test("live captions of a camera have a rate", async () => {
+  const page = await open(context, server.url);
+  await page.click('button:text-is("Camera")');
+  await page.waitForFunction(() => document.querySelector(".live video")?.videoWidth > 0);
+  await page.click('button:text-is("Live captions")');
+  await page.waitForFunction(() => /^[\d.]+ captions a second$/.test(document.querySelector(".live .rate").textContent));
+  assert.ok((await page.locator(".live .said").innerText()).length > 5);
+  await page.click('button:text-is("Stop live captions")');
+  await page.click('button:text-is("Caption this moment")');
+  assert.equal((await captioned(page, 1)).length, 1);
+  await page.click('.live button:text-is("Close")');
+  assert.equal(await page.locator(".live").count(), 0);
+  await page.close();
+});
+
+test("all of it works by keyboard alone", async () => {
+  const page = await open(context, server.url);
+  const focused = () => page.evaluate(() => document.activeElement.id || document.activeElement.innerText.trim());
+  const seen = [];
+  const tabTo = async (wanted) => {
+    for (let i = 0; i < 40; i += 1) {
+      await page.keyboard.press("Tab");
+      const at = await focused();
+      seen.push(at);
+      const visible = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle !== "none"
+        || document.activeElement.id === "message" || document.activeElement === document.body);
+      assert.ok(visible, `the focus on "${at}" shows`);
+      if (at === wanted) return;
+    }
+    assert.fail(`no way to "${wanted}" by Tab: ${seen.join(" | ")}`);
+  };
+  await tabTo("Skip to content");
+  const [chooser] = await Promise.all([
+    page.waitForEvent("filechooser"),
+    tabTo("Choose pictures").then(() => page.keyboard.press("Enter")),
+  ]);
+  await chooser.setFiles(image("umbrella.webp"));
+  assert.deepEqual(await captioned(page, 1), captions(image("umbrella.webp")));
+  await page.keyboard.press("Shift+Tab");
+  await page.focus("body");
+  await page.evaluate(() => document.activeElement.blur());
+  await page.locator("#caption-tab").focus();
+  await page.keyboard.press("ArrowRight");
+  await page.waitForFunction(() => document.activeElement.id === "chat-tab");
+  await tabTo("message");
+  await page.keyboard.type("Hello");
+  await page.keyboard.press("Enter");
+  await answered(page, 1);
+  await page.locator("#model-button").focus();
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("dialog[open]");
+  await page.keyboard.press("Escape");
+  await page.waitForSelector("dialog:not([open])", { state: "attached" });
+  assert.equal(await focused(), "model-button", "the focus comes back from the dialog");
+  await page.close();
+});
+
+test("the page is usable before its model is there, asks nobody else, and is small", async () => {
+  const fresh = await browser.newContext();
+  const asked = [];
+  fresh.on("request", (request) => asked.push(new URL(request.url()).origin));
+  let release;
+  const held = new Promise((resolve) => (release = resolve));
+  await fresh.route("**/model.safetensors", async (route) => {
+    await held;
+    await route.continue();
+  });
+  const page = await fresh.newPage();
+  await page.goto(server.url);
+  await page.waitForSelector("#loading");
+  await page.click("#chat-tab");
+  await page.fill("#message", "Hello");
+  await page.click("#caption-tab");
+  await page.setInputFiles("#pictures", image("cup.jpg"));
+  release();
+  await ready(page);
+  assert.deepEqual([...new Set(asked.filter((origin) => origin !== "null"))], [server.url]);
+  await fresh.close();
+  const wasm = readFileSync(join(support.page_folder, "engine/worker_bg.wasm"));
+  const packed = brotliCompressSync(wasm, { params: { [constants.BROTLI_PARAM_QUALITY]: 5 } }).length;
+  assert.ok(packed < 6e6, `the engine is ${packed} bytes, packed`);
+});
+
+test("strict headers come with every file", async () => {
+  for (const path of ["/", "/ui_bg.wasm", "/engine/worker-main.js", "/missing"]) {
+    const { headers } = await fetch(server.url + path).then((response) => response);
+    assert.equal(headers.get("cross-origin-opener-policy"), "same-origin", path);
+    assert.equal(headers.get("cross-origin-embedder-policy"), "require-corp", path);
+    const policy = headers.get("content-security-policy");
+    assert.match(policy, /default-src 'none'/, path);
+    assert.doesNotMatch(policy, /unsafe-inline|'unsafe-eval'/, path);
+  }
+});
+
+test("an engine that dies is started again with its model", async () => {
+  const page = await open(context, server.url);
+  const [worker] = page.workers();
+  const next = page.waitForEvent("worker");
+  await worker.evaluate(() => setTimeout(() => { throw new Error("out of memory"); }));
+  await next;
+  await ready(page);
+  await page.setInputFiles("#pictures", image("cup.jpg"));
+  assert.deepEqual(await captioned(page, 1), captions(image("cup.jpg")));
+  await page.close();
+});
+
+test("a GGUF file from the user's disk answers like the model it was made of", async () => {
+  const gguf = join(scratch, "model.gguf");
+  execFileSync(support.ocelli, ["quantize", "assets/model", gguf, "--type", "f16"], { stdio: "ignore" });
+  assert.ok(statSync(gguf).size > 1e6);
+  const page = await open(context, server.url);
+  await page.click("#model-button");
+  const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.click('button:text-is("Choose a file")')]);
+  await chooser.setFiles(gguf);
+  await page.waitForFunction(() => /model\.gguf/.test(document.querySelector("#model-button").innerText));
+  await ready(page);
+  await page.setInputFiles("#pictures", image("two-apples.png"));
+  const [expected] = captions("--model", gguf, image("two-apples.png"));
+  assert.deepEqual(await captioned(page, 1), [expected]);
   await page.close();
 });

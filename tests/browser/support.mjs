@@ -19,14 +19,18 @@ export const page_folder = need("OCELLI_PAGE");
 export const package_folder = need("OCELLI_NPM");
 export const ocelli = need("OCELLI");
 
+/** Milliseconds that a test waits for something before it fails; machines of tests can be slow. */
+export const PATIENCE = 60_000;
+
 /** A folder that is gone when the tests have ended. */
 export const scratch = mkdtempSync(join(tmpdir(), "ocelli-browser-"));
 process.on("exit", () => rmSync(scratch, { recursive: true, force: true }));
 
-export const launch = () =>
+export const launch = (...args) =>
   chromium.launch({
     executablePath: need("OCELLI_CHROMIUM"),
     args: [
+      ...args,
       "--disable-quic",
       "--disable-background-networking",
       "--disable-component-update",
@@ -64,6 +68,9 @@ export function captions(...paths) {
   const lines = execFileSync(ocelli, ["caption", "--quiet", "--json", ...paths], { encoding: "utf8" });
   return lines.trim().split("\n").map((line) => JSON.parse(line).caption.trim());
 }
+
+/** What `ocelli ask` answers. */
+export const ask = (...args) => execFileSync(ocelli, ["ask", "--quiet", ...args], { encoding: "utf8" }).trim();
 
 export const image = (name) => join("assets/images", name);
 
@@ -138,7 +145,7 @@ export async function files(folder) {
 /** Opens the page and waits until its model answers. */
 export async function open(context, url) {
   const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
+  page.setDefaultTimeout(PATIENCE);
   page.problems = [];
   page.on("console", (message) => {
     if (message.type() === "error") page.problems.push(message.text());
@@ -149,7 +156,7 @@ export async function open(context, url) {
   return page;
 }
 
-export const ready = (page) => page.waitForSelector("#model-button .dot.ready", { timeout: 20_000 });
+export const ready = (page) => page.waitForSelector("#model-button .dot.ready", { timeout: PATIENCE });
 
 /** Captions of the table, newest first, when all are whole. */
 export async function captioned(page, n) {
@@ -157,7 +164,7 @@ export async function captioned(page, n) {
     const rows = [...document.querySelectorAll(".batch tbody tr")];
     return rows.length === n && rows.every((row) => !row.querySelector(".caret") && !/…$/.test(row.innerText.trim()))
       && rows.every((row) => row.querySelector(".said").textContent || row.querySelector(".bad"));
-  }, n, { timeout: 20_000 });
+  }, n, { timeout: PATIENCE });
   return page.$$eval(".batch tbody tr .said", (said) => said.map((p) => p.textContent));
 }
 
@@ -166,7 +173,7 @@ export async function answered(page, n) {
   await page.waitForFunction(
     (n) => document.querySelectorAll(".message:not(.user) .speed, .message:not(.user) .bad").length === n,
     n,
-    { timeout: 20_000 },
+    { timeout: PATIENCE },
   );
   return page.locator(".message:not(.user) .markdown").last().innerText();
 }

@@ -1,4 +1,5 @@
-//! The tests of the page in Chromium, driven from Node.js.
+//! The tests of the page in Chromium, driven from Node.js. `OCELLI_SCREENSHOTS=FOLDER` has them leave pictures of each
+//! view there.
 
 use std::env;
 use std::fs;
@@ -36,7 +37,8 @@ pub(crate) fn tests() -> Result<Vec<Command>, String> {
     install.args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(&folder);
     let mut test = Command::new("node");
     test.args(["--test", "--test-concurrency=1", "--test-reporter=spec"]);
-    test.arg("tests/browser/page.test.mjs");
+    let tests = ["page", "storage", "access", "package", "memory"];
+    test.args(tests.map(|name| format!("tests/browser/{name}.test.mjs")));
     test.env("OCELLI_NODE_MODULES", &folder);
     test.env("OCELLI_PAGE", &page).env("OCELLI_NPM", &package).env("OCELLI_CHROMIUM", path_of(chromium)?);
     test.env("OCELLI_XTASK", env::current_exe().map_err(|e| e.to_string())?);

@@ -305,7 +305,7 @@ fn ItemRow(item: Item) -> impl IntoView {
     view! {
         <tr>
             <td class="thumb">
-                <img src=item.url.get_value() alt=name.clone()/>
+                <img src=item.url.get_value() alt=""/>
                 <span class="name">{name}</span>
             </td>
             <td>

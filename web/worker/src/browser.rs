@@ -80,6 +80,8 @@ impl Writer {
         let options = web_sys::FileSystemReadWriteOptions::new();
         options.set_at(at as f64);
         let n = self.0.write_with_u8_array_and_options(bytes, &options)?;
+        // Where the disk or the quota is full, Chromium returns a negative error in an unsigned number.
+        let n = if n > bytes.len() as f64 { 0.0 } else { n };
         if n as usize != bytes.len() {
             return Err(js_sys::Error::new(&format!("only {n} of {} bytes fit", bytes.len())).into());
         }

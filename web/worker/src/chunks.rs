@@ -223,6 +223,23 @@ pub fn megabytes(bytes: u64) -> String {
     }
 }
 
+/// Says that a model of which `needed` bytes are missing cannot be kept, if a site that stores `usage` bytes of at
+/// most `quota` has no room for them. A quota of 0 is not known.
+#[must_use]
+pub fn lacks_room(needed: u64, usage: u64, quota: u64) -> Option<String> {
+    let free = quota.saturating_sub(usage);
+    (quota > 0 && needed > free).then(|| {
+        format!(
+            "the model is not kept on this device: it needs {}, but the browser has room for {} more ({} of {} are \
+             used)",
+            megabytes(needed),
+            megabytes(free),
+            megabytes(usage),
+            megabytes(quota)
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,5 +302,15 @@ mod tests {
         assert!(parse("model.gguf", 1 << 20, 2).unwrap_err().contains("2 chunks"));
         assert!(parse("model.gguf", 1 << 40, 1 << 20).unwrap_err().contains("can hold 3.22 GB"));
         assert!(Manifest::parse(b"{}").is_err());
+    }
+
+    #[test]
+    fn a_model_is_kept_only_where_there_is_room() {
+        assert_eq!(lacks_room(20_700_000, 1_000_000, 30_000_000), None);
+        assert_eq!(lacks_room(20_700_000, 1_000_000, 0), None);
+        let told = lacks_room(20_700_000, 1_000_000, 5_000_000).unwrap();
+        let numbers =
+            "it needs 20.7 MB, but the browser has room for 4.0 MB more (1.0 MB of 5.0 MB are used)";
+        assert!(told.ends_with(numbers), "{told}");
     }
 }

@@ -11,7 +11,7 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, Blob, File, FileSystemDirectoryHandle};
 
 use crate::browser::{self, Writer, message};
-use crate::chunks::{FileRecord, Manifest, Record, check_size, megabytes, sha256};
+use crate::chunks::{FileRecord, Manifest, Record, check_size, lacks_room, megabytes, sha256};
 use crate::fetch::{Ask, Body};
 
 const RECORD: &str = "record.json";
@@ -388,21 +388,6 @@ impl Shelf<'_> {
         }
         Ok(())
     }
-}
-
-/// Says that a model of which `needed` bytes are missing cannot be kept, if so.
-fn lacks_room(needed: u64, usage: u64, quota: u64) -> Option<String> {
-    let free = quota.saturating_sub(usage);
-    (quota > 0 && needed > free).then(|| {
-        format!(
-            "the model is not kept on this device: it needs {}, but the browser has room for {} more ({} of {} are \
-             used)",
-            megabytes(needed),
-            megabytes(free),
-            megabytes(usage),
-            megabytes(quota)
-        )
-    })
 }
 
 fn storage(error: &JsValue) -> Problem {
