@@ -2,8 +2,8 @@
 //!
 //! For each type and shape, on two threads that share the weight rows out: 10⁹ operations a second with 512
 //! activation rows (a multiplication and an addition are two), and 10⁹ bytes of weights a second with few
-//! rows, over weights larger than the caches. The last column is the route that the kernels replace: rows
-//! become `f32` and are then multiplied with one activation row.
+//! rows, over weights larger than the caches; below that, the same with the rows packed. The last column is the
+//! route that the kernels replace: rows become `f32` and are then multiplied with one activation row.
 
 #![expect(clippy::print_stdout, reason = "an example reports to its terminal")]
 
@@ -36,16 +36,22 @@ fn report(path: Path, dtype: DType, [n_rows, n_cols]: [usize; 2]) {
     let n_bytes = dtype.n_bytes(&[n_rows, n_cols]).expect("whole blocks");
     let n_weights = DECODE_BYTES.div_ceil(n_bytes);
     let bytes: Vec<u8> = (0..n_weights * n_bytes).map(|i| (i / 64 % 5) as u8).collect();
-    let weights: Vec<Matrix<'_>> = bytes
-        .chunks_exact(n_bytes)
-        .map(|bytes| Matrix::new(dtype, bytes, n_rows, n_cols).expect("the bytes fill the shape"))
-        .collect();
-    let prefill = 2e-9 * (512 * n_rows * n_cols) as f64 / seconds(path, &weights[..1], 512);
-    let gigabytes = 1e-9 * bytes.len() as f64;
-    let [one, four, eight] = [1, 4, 8].map(|n| gigabytes / seconds(path, &weights, n));
-    let in_f32 = gigabytes / weights.len() as f64 / seconds_in_f32(dtype, &bytes[..n_bytes], n_cols);
     let name = format!("{dtype} {n_rows} x {n_cols}");
-    println!("{name:16} {prefill:6.0} GOP/s   {one:6.1}  {four:6.1}  {eight:6.1}   {in_f32:6.1} GB/s");
+    let matrices = [Matrix::new, Matrix::packed];
+    for (name, matrix) in [name.as_str(), "  packed"].into_iter().zip(matrices) {
+        if name == "  packed" && !dtype.is_quantized() {
+            continue;
+        }
+        let weights: Vec<Matrix<'_>> = bytes
+            .chunks_exact(n_bytes)
+            .map(|bytes| matrix(dtype, bytes, n_rows, n_cols).expect("the bytes fill the shape"))
+            .collect();
+        let prefill = 2e-9 * (512 * n_rows * n_cols) as f64 / seconds(path, &weights[..1], 512);
+        let gigabytes = 1e-9 * bytes.len() as f64;
+        let [one, four, eight] = [1, 4, 8].map(|n| gigabytes / seconds(path, &weights, n));
+        let in_f32 = gigabytes / weights.len() as f64 / seconds_in_f32(dtype, &bytes[..n_bytes], n_cols);
+        println!("{name:16} {prefill:6.0} GOP/s   {one:6.1}  {four:6.1}  {eight:6.1}   {in_f32:6.1} GB/s");
+    }
 }
 
 fn noise(n: usize) -> Vec<f32> {

@@ -38,6 +38,9 @@ pub enum Error {
     /// Activations that were not rounded to bytes met a block-quantised weight.
     #[error("a {0} matrix needs quantized activations, but these are plain")]
     Plain(DType),
+    /// Rows of plain floats were to be packed.
+    #[error("rows of {0} cannot be packed: only block-quantised ones can")]
+    NotPacked(DType),
     /// `OCELLI_KERNELS` names no path of this machine.
     #[error("OCELLI_KERNELS is `{found}`; this machine has: {supported}")]
     UnknownPath {

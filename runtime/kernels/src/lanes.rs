@@ -26,6 +26,26 @@ pub(crate) trait Lanes: Copy {
     #[expect(unsafe_code, reason = "reads through a pointer")]
     unsafe fn load_word(base: *const u8, stride: usize) -> Self;
 
+    /// The words at `at`, one for each lane.
+    ///
+    /// # Safety
+    /// Those bytes can be read.
+    #[expect(unsafe_code, reason = "reads through a pointer")]
+    unsafe fn read(at: *const u8) -> Self;
+
+    /// The `f16` at `at`, one for each lane, as `f32`.
+    ///
+    /// # Safety
+    /// Those bytes can be read.
+    #[expect(unsafe_code, reason = "reads through a pointer")]
+    unsafe fn read_halves(at: *const u8) -> Self;
+
+    /// The same address, of which the compiler does not know that it is the same.
+    #[inline(always)]
+    fn forget(at: *const u8) -> *const u8 {
+        at
+    }
+
     /// Starts reading `n_lines` cache lines from `at`, where there is an instruction for that.
     ///
     /// It is a hint: the address may be any.
@@ -68,6 +88,21 @@ impl Lanes for [u32; LANES] {
     unsafe fn load_word(base: *const u8, stride: usize) -> Self {
         // SAFETY: the caller lets us read these bytes; an array of bytes has no alignment.
         std::array::from_fn(|i| u32::from_le_bytes(unsafe { *base.add(i * stride).cast() }))
+    }
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "reads through a pointer")]
+    unsafe fn read(at: *const u8) -> Self {
+        // SAFETY: the caller lets us read these bytes.
+        unsafe { Self::load_word(at, 4) }
+    }
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "reads through a pointer")]
+    unsafe fn read_halves(at: *const u8) -> Self {
+        // SAFETY: the caller lets us read these bytes; an array of bytes has no alignment.
+        let half = |i: usize| u16::from_le_bytes(unsafe { *at.add(2 * i).cast() });
+        std::array::from_fn(|i| f16::from_bits(half(i)).to_f32().to_bits())
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::expect;
-use crate::panel::{CHUNK, GROUP, LANES, Panel};
+use crate::panel::{CHUNK, GROUP, LANES, Panel, Source};
 use crate::path::arch;
 use crate::{Activations, Columns, Error, Matrix, Path, Result, float};
 
@@ -13,6 +13,7 @@ const PANELS: usize = 4;
 /// `out = x · wᵀ` for the weight rows `rows`: `out` is `[x.n_rows(), rows.len()]`.
 ///
 /// Rows are unpacked 16 at a time, with many activation rows 64: ranges of whole multiples waste nothing.
+/// Of a packed weight they start at a multiple of [`Matrix::PANEL_ROWS`].
 ///
 /// # Errors
 /// If sizes do not fit together, or `w` is block-quantised and `x` plain.
@@ -40,9 +41,12 @@ pub fn matmul(
     } else if w.n_rows() < LANES {
         let bytes = w.padded_bytes();
         let padded = Matrix::new(w.dtype(), &bytes, LANES, w.n_cols())?;
-        quantized(path, x, &padded, rows, out);
+        quantized(path, x, &padded, rows, |first, ahead| padded.rows(first, ahead), out);
+    } else if w.is_packed() {
+        expect("matmul", "rows of a panel before the first", rows.start % LANES, 0)?;
+        quantized(path, x, w, rows, |first, _| (w.panel(first), 0), out);
     } else {
-        quantized(path, x, w, rows, out);
+        quantized(path, x, w, rows, |first, ahead| w.rows(first, ahead), out);
     }
     Ok(())
 }
@@ -50,8 +54,16 @@ pub fn matmul(
 /// The product with a block-quantised weight of at least [`LANES`] rows; the sizes were checked.
 ///
 /// A weight block is read and unpacked once for all activations. Many activation rows take several panels
-/// in turn for each tile; a few rows are bound by reading the weight and take one at a time.
-fn quantized(path: Path, x: &Activations<'_>, w: &Matrix<'_>, rows: Range<usize>, out: &mut Columns<'_>) {
+/// in turn for each tile; a few rows are bound by reading the weight and take one at a time. `panel` gives the
+/// rows from one number while those of another are asked for, and the lane of the first.
+fn quantized<S: Source>(
+    path: Path,
+    x: &Activations<'_>,
+    w: &Matrix<'_>,
+    rows: Range<usize>,
+    panel: impl Fn(usize, usize) -> (S, usize),
+    out: &mut Columns<'_>,
+) {
     let n_panels = if x.tiles().len() > 1 { PANELS } else { 1 };
     let n_sums = x.tiles().iter().map(|tile| tile.stride()).sum();
     let mut panels: Vec<Panel> = (0..n_panels).map(|_| Panel::new()).collect();
@@ -59,20 +71,20 @@ fn quantized(path: Path, x: &Activations<'_>, w: &Matrix<'_>, rows: Range<usize>
     let mut first = rows.start;
     while first < rows.end {
         let n = (rows.end - first).div_ceil(LANES).min(n_panels);
-        let places: Vec<_> = (0..n).map(|p| w.rows(first + p * LANES, n * LANES)).collect();
+        let places: Vec<_> = (0..n).map(|p| panel(first + p * LANES, n * LANES)).collect();
         sums.iter_mut().flatten().for_each(|sum| *sum = [0.0; LANES]);
         for start in (0..w.n_cols()).step_by(CHUNK) {
             let columns = start..(start + CHUNK).min(w.n_cols());
             let bytes = w.row_range(columns.clone());
             let (first_group, n_groups) = (columns.start / GROUP, columns.len() / GROUP);
             if let ([tile], [(rows, _)]) = (x.tiles(), &places[..]) {
-                let (rows, x) = (rows.part(bytes.start, bytes.len()), tile.chunk(first_group, n_groups));
+                let (rows, x) = (rows.part(bytes.clone()), tile.chunk(first_group, n_groups));
                 if arch::unpack_and_multiply(path.kind(), w.dtype(), rows, x, &mut sums[0]) {
                     continue;
                 }
             }
             for (panel, (rows, _)) in panels.iter_mut().zip(&places) {
-                arch::unpack(path.kind(), w.dtype(), rows.part(bytes.start, bytes.len()), panel);
+                arch::unpack(path.kind(), w.dtype(), rows.part(bytes.clone()), panel);
             }
             let mut at = 0;
             for tile in x.tiles() {

@@ -4,16 +4,18 @@ use std::ops::Range;
 
 use tensor::DType;
 
-use crate::panel::{LANES, Rows};
+use crate::error::expect;
+use crate::panel::{self, LANES, Packed, Rows};
 use crate::{Error, Result};
 
-/// A weight `[n_rows, n_cols]` in stored blocks, row after row; the bytes need no alignment.
+/// A weight `[n_rows, n_cols]` in stored blocks, row after row or packed; the bytes need no alignment.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a> {
     dtype: DType,
     bytes: &'a [u8],
     n_rows: usize,
     n_cols: usize,
+    packed: bool,
 }
 
 impl<'a> Matrix<'a> {
@@ -26,7 +28,37 @@ impl<'a> Matrix<'a> {
         if needed != Some(bytes.len()) {
             return Err(Error::Bytes { dtype, n_rows, n_cols, found: bytes.len(), needed });
         }
-        Ok(Self { dtype, bytes, n_rows, n_cols })
+        Ok(Self { dtype, bytes, n_rows, n_cols, packed: false })
+    }
+
+    /// A matrix over bytes that [`pack`](Self::pack) laid out.
+    ///
+    /// # Errors
+    /// If the bytes are not those of so many rows, or such rows cannot be packed.
+    pub fn packed(dtype: DType, bytes: &'a [u8], n_rows: usize, n_cols: usize) -> Result<Self> {
+        expect("packed matrix", "rows beyond the last panel", n_rows % Self::PANEL_ROWS, 0)?;
+        if !dtype.is_quantized() {
+            return Err(Error::NotPacked(dtype));
+        }
+        Ok(Self { packed: true, ..Self::new(dtype, bytes, n_rows, n_cols)? })
+    }
+
+    /// Rows that are packed together.
+    pub const PANEL_ROWS: usize = LANES;
+
+    /// Lays [`PANEL_ROWS`](Self::PANEL_ROWS) rows of whole blocks out so that products read them straight through,
+    /// which takes as many bytes and gives the same results bit for bit.
+    ///
+    /// # Errors
+    /// If the bytes are not so many rows of whole blocks of a block-quantised type, or `out` has another size.
+    pub fn pack(dtype: DType, rows: &[u8], out: &mut [u8]) -> Result<()> {
+        if !dtype.is_quantized() {
+            return Err(Error::NotPacked(dtype));
+        }
+        expect("packing", "bytes of the result", out.len(), rows.len())?;
+        expect("packing", "bytes beyond the last block", rows.len() % (LANES * dtype.block().bytes), 0)?;
+        panel::pack(dtype, rows, out);
+        Ok(())
     }
 
     /// Stored type.
@@ -53,13 +85,25 @@ impl<'a> Matrix<'a> {
         &self.bytes[i * len..][..len]
     }
 
+    /// Whether the rows are packed.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.packed
+    }
+
     /// The [`LANES`] rows from `first`, and the lane in which row `first` is.
     ///
-    /// The rows `ahead` of them are asked for while these are read. Near the end these are the last rows of the matrix, so that no read leaves it.
+    /// The rows `ahead` of them are asked for while these are read. Near the end these are the last rows of the
+    /// matrix, so that no read leaves it.
     pub(crate) fn rows(&self, first: usize, ahead: usize) -> (Rows<'a>, usize) {
         let start = first.min(self.n_rows - LANES);
         let len = self.row_bytes();
         (Rows::new(&self.bytes[start * len..], len, ahead), first - start)
+    }
+
+    /// The panel of the packed rows from `first`.
+    pub(crate) fn panel(&self, first: usize) -> Packed<'a> {
+        let len = self.row_bytes();
+        Packed::new(&self.bytes[first * len..], len)
     }
 
     /// Where the values `columns` lie in the bytes of a row; they are whole blocks.

@@ -3,7 +3,7 @@
 use tensor::DType;
 
 use crate::activations::{Tile, TileChunk};
-use crate::panel::{LANES, Panel, Rows};
+use crate::panel::{LANES, Panel, Source};
 use crate::{float, scalar};
 
 /// A set of kernels.
@@ -24,7 +24,7 @@ impl Kind {
 }
 
 /// Unpacks the whole blocks in `rows`.
-pub(crate) fn unpack(_: Kind, dtype: DType, rows: Rows<'_>, panel: &mut Panel) {
+pub(crate) fn unpack(_: Kind, dtype: DType, rows: impl Source, panel: &mut Panel) {
     scalar::unpack(dtype, rows, panel);
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn multiply(_: Kind, dtype: DType, panel: &Panel, x: TileChunk<'_>, s
 pub(crate) fn unpack_and_multiply(
     _: Kind,
     _: DType,
-    _: Rows<'_>,
+    _: impl Source,
     _: TileChunk<'_>,
     _: &mut [[f32; LANES]],
 ) -> bool {

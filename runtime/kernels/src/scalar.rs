@@ -3,7 +3,7 @@
 use tensor::DType;
 
 use crate::activations::{Tile, TileChunk, round_group};
-use crate::panel::{Coding, GROUP, LANES, Panel, Rows};
+use crate::panel::{Coding, GROUP, LANES, Panel, Source};
 use crate::unpack;
 
 /// Rounds rows into a tile.
@@ -12,7 +12,7 @@ pub(crate) fn round(tile: &mut Tile, values: &[f32]) {
 }
 
 /// Unpacks the whole blocks in `rows`.
-pub(crate) fn unpack(dtype: DType, rows: Rows<'_>, panel: &mut Panel) {
+pub(crate) fn unpack(dtype: DType, rows: impl Source, panel: &mut Panel) {
     unpack::unpack::<[u32; LANES]>(dtype, rows, panel);
 }
 

@@ -8,7 +8,7 @@
 use tensor::DType;
 
 use crate::activations::{Tile, TileChunk};
-use crate::panel::{LANES, Panel, Rows};
+use crate::panel::{LANES, Panel, Source};
 use crate::{float, scalar};
 
 mod avx2;
@@ -47,7 +47,7 @@ impl Kind {
 }
 
 /// Unpacks the whole blocks in `rows`.
-pub(crate) fn unpack(kind: Kind, dtype: DType, rows: Rows<'_>, panel: &mut Panel) {
+pub(crate) fn unpack(kind: Kind, dtype: DType, rows: impl Source, panel: &mut Panel) {
     match kind {
         Kind::Scalar => scalar::unpack(dtype, rows, panel),
         // SAFETY: the kind has its instructions.
@@ -72,7 +72,7 @@ pub(crate) fn multiply(kind: Kind, dtype: DType, panel: &Panel, x: TileChunk<'_>
 pub(crate) fn unpack_and_multiply(
     kind: Kind,
     dtype: DType,
-    rows: Rows<'_>,
+    rows: impl Source,
     x: TileChunk<'_>,
     sums: &mut [[f32; LANES]],
 ) -> bool {

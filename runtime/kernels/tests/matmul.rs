@@ -116,6 +116,48 @@ fn every_path_gives_the_same_bits() {
     }
 }
 
+#[test]
+fn packed_rows_give_the_same_bits() {
+    for dtype in DType::ALL.into_iter().filter(|dtype| dtype.is_quantized()) {
+        for &n_cols in column_counts(dtype) {
+            let n_rows = 48;
+            let bytes = weight(dtype, n_rows, n_cols, usual_factor);
+            let mut packed = vec![0; bytes.len() + 1];
+            let panel = Matrix::PANEL_ROWS * bytes.len() / n_rows;
+            for (rows, out) in bytes.chunks(panel).zip(packed[1..].chunks_mut(panel)) {
+                Matrix::pack(dtype, rows, out).unwrap();
+            }
+            let w = Matrix::new(dtype, &bytes, n_rows, n_cols).unwrap();
+            let packed = Matrix::packed(dtype, &packed[1..], n_rows, n_cols).unwrap();
+            for n in n_activations() {
+                let x = noise(n * n_cols);
+                let expected = product(Path::SCALAR, &x, &w);
+                for path in Path::supported() {
+                    let case = format!("{} {dtype} [{n_rows}, {n_cols}], {n} rows", path.name());
+                    assert_eq!(bits(&product(path, &x, &packed)), bits(&expected), "{case}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_packed_is_refused() {
+    let plain = Matrix::pack(DType::F16, &[0; 64], &mut [0; 64]);
+    assert_eq!(plain, Err(Error::NotPacked(DType::F16)));
+    assert!(Matrix::packed(DType::F32, &[0; 16 * 128], 16, 32).is_err());
+    assert!(Matrix::pack(DType::Q4_0, &[0; 15 * 18], &mut [0; 15 * 18]).is_err(), "a row too few");
+    assert!(Matrix::pack(DType::Q4_0, &[0; 16 * 18], &mut [0; 15 * 18]).is_err(), "too little room");
+    assert!(Matrix::packed(DType::Q4_0, &[0; 17 * 18], 17, 32).is_err(), "a row beyond the panel");
+    // A product may not begin within a panel.
+    let bytes = [0; 32 * 18];
+    let w = Matrix::packed(DType::Q4_0, &bytes, 32, 32).unwrap();
+    let x = Activations::quantize(Path::SCALAR, &[1.0; 32], 32).unwrap();
+    let mut y = [0.0; 8];
+    assert!(matmul(Path::SCALAR, &x, &w, 8..16, &mut Columns::new(&mut y, 8)).is_err());
+    assert!(matmul(Path::SCALAR, &x, &w, 16..24, &mut Columns::new(&mut y, 8)).is_ok());
+}
+
 /// Calls `f(y, exact, bound)` with every result, its value in exact arithmetic and the rounding that the
 /// bytes of the activations allow.
 fn compare(dtype: DType, n_cols: usize, x: &[f32], f: impl Fn(f32, f64, f64)) {

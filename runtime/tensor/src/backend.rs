@@ -62,6 +62,10 @@ pub trait Backend: Sized + 'static {
     fn weight(&self, raw: RawTensor) -> Result<Self::Weight>;
     /// Where the bytes of a parameter are.
     fn weight_bytes(&self, weight: &Self::Weight) -> WeightBytes;
+    /// Bytes of shared weights that are by now read from a copy in another layout.
+    fn repacked_bytes(&self) -> u64 {
+        0
+    }
     /// Uploads `rows`, a whole number of rows of `cols` values.
     fn tensor(&self, rows: &[f32], cols: usize) -> Result<Self::Tensor>;
     /// Uploads indices.

@@ -206,8 +206,8 @@ mod tests {
         let source = include_str!("backend.rs");
         let methods = source.lines().filter_map(|line| line.strip_prefix("    fn "));
         let name = |line: &str| line.split(['(', '<']).next().unwrap_or_default().to_owned();
-        // `Clone for Routing` stands in the same file, and an account is no operation.
-        let others = ["clone", "expert_use"];
+        // `Clone for Routing` stands in the same file, and accounts are no operations.
+        let others = ["clone", "expert_use", "repacked_bytes"];
         let in_trait: BTreeSet<String> =
             methods.map(name).filter(|name| !others.contains(&name.as_str())).collect();
         let judged = pollster::block_on(check(&Reference)).ops().map(str::to_owned).collect();

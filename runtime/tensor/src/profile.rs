@@ -169,6 +169,10 @@ impl<B: Backend> Backend for Profiled<B> {
         self.backend.cache_len(cache)
     }
 
+    fn repacked_bytes(&self) -> u64 {
+        self.backend.repacked_bytes()
+    }
+
     fn cache_row_bytes(&self, heads: Heads) -> usize {
         self.backend.cache_row_bytes(heads)
     }

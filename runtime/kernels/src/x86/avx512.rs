@@ -9,8 +9,8 @@ use tensor::DType;
 
 use crate::activations::{Tile, TileChunk};
 use crate::lanes::{Lanes, PanelLanes};
-use crate::panel::{GROUP, LANES, Panel, Rows};
-use crate::unpack::{self, Group, Sink};
+use crate::panel::{GROUP, LANES, Panel, Source};
+use crate::unpack::{self, Codes, Factors, Sink};
 
 mod float;
 
@@ -21,7 +21,7 @@ const WORDS: usize = GROUP / 4;
 
 /// Unpacks the whole blocks in `rows`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-pub(crate) fn unpack(dtype: DType, rows: Rows<'_>, panel: &mut Panel) {
+pub(crate) fn unpack(dtype: DType, rows: impl Source, panel: &mut Panel) {
     unpack::unpack::<__m512i>(dtype, rows, panel);
 }
 
@@ -75,7 +75,7 @@ fn rows<const M: usize, const PARTS: usize, const SHIFT: u32>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 pub(crate) fn unpack_and_multiply(
     dtype: DType,
-    rows: Rows<'_>,
+    rows: impl Source,
     x: TileChunk<'_>,
     sums: &mut [[f32; LANES]],
 ) -> bool {
@@ -92,7 +92,12 @@ pub(crate) fn unpack_and_multiply(
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-fn unpack_by_type<const M: usize>(dtype: DType, rows: Rows<'_>, x: TileChunk<'_>, sums: &mut [[f32; LANES]]) {
+fn unpack_by_type<const M: usize>(
+    dtype: DType,
+    rows: impl Source,
+    x: TileChunk<'_>,
+    sums: &mut [[f32; LANES]],
+) {
     match dtype {
         DType::Q4_0 => unpack_with::<M, 1, 3>(DType::Q4_0, rows, x, sums),
         DType::Q5_0 => unpack_with::<M, 1, 4>(DType::Q5_0, rows, x, sums),
@@ -109,7 +114,7 @@ fn unpack_by_type<const M: usize>(dtype: DType, rows: Rows<'_>, x: TileChunk<'_>
 #[inline(always)]
 fn unpack_with<const M: usize, const PARTS: usize, const SHIFT: u32>(
     dtype: DType,
-    rows: Rows<'_>,
+    rows: impl Source,
     x: TileChunk<'_>,
     sums: &mut [[f32; LANES]],
 ) {
@@ -151,7 +156,7 @@ impl<'a, const M: usize, const PARTS: usize, const SHIFT: u32> Sums<'a, M, PARTS
 
     /// Adds the products of group `group`.
     #[inline(always)]
-    fn add(&mut self, group: usize, codes: impl Codes, scales: [__m512; 2], minimum: __m512) {
+    fn add(&mut self, group: usize, codes: impl Codes<__m512i>, scales: [__m512; 2], minimum: __m512) {
         assert!(group < self.x.n_groups(), "a group beyond the chunk");
         // SAFETY: the group is in the tile, whose parts have the sizes that `new` checked; the instructions
         // are the kernel's.
@@ -195,30 +200,24 @@ impl<'a, const M: usize, const PARTS: usize, const SHIFT: u32> Sums<'a, M, PARTS
 
 impl<const M: usize, const PARTS: usize, const SHIFT: u32> Sink<__m512i> for Sums<'_, M, PARTS, SHIFT> {
     #[inline(always)]
-    fn take(&mut self, index: usize, group: Group<__m512i>) {
+    fn expect(&self, n: usize) {
+        assert!(n <= self.x.n_groups(), "more groups than the chunk has");
+    }
+
+    #[inline(always)]
+    fn take(&mut self, index: usize, codes: impl Codes<__m512i>, factors: Factors<__m512i>) {
         // SAFETY: the instructions are the kernel's.
         unsafe {
-            let scale = _mm512_castsi512_ps(group.scale);
-            let second = _mm512_castsi512_ps(group.second_scale.unwrap_or(group.scale));
-            let minimum = _mm512_castsi512_ps(group.minimum.unwrap_or(group.scale));
-            self.add(index, group.codes, [scale, second], minimum);
+            let scale = _mm512_castsi512_ps(factors.scale);
+            let second = _mm512_castsi512_ps(factors.second_scale.unwrap_or(factors.scale));
+            let minimum = _mm512_castsi512_ps(factors.minimum.unwrap_or(factors.scale));
+            self.add(index, codes, [scale, second], minimum);
         }
     }
 }
 
-/// The codes of a group, in registers or in a panel.
-trait Codes: Copy {
-    fn word(self, i: usize) -> __m512i;
-}
-
-impl Codes for [__m512i; WORDS] {
-    #[inline(always)]
-    fn word(self, i: usize) -> __m512i {
-        self[i]
-    }
-}
-
-impl Codes for &[[u32; LANES]; WORDS] {
+/// The codes of a group in a panel.
+impl Codes<__m512i> for &[[u32; LANES]; WORDS] {
     #[inline(always)]
     fn word(self, i: usize) -> __m512i {
         // SAFETY: the array has the size of a vector; the instructions are the kernel's.
@@ -268,6 +267,18 @@ impl Lanes for __m512i {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = words;
         // SAFETY: the instructions are the kernel's.
         unsafe { _mm512_set_epi32(p, o, n, m, l, k, j, i, h, g, f, e, d, c, b, a) }
+    }
+
+    #[inline(always)]
+    unsafe fn read(at: *const u8) -> Self {
+        // SAFETY: the caller lets us read these bytes; the instructions are the kernel's.
+        unsafe { _mm512_loadu_si512(at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_halves(at: *const u8) -> Self {
+        // SAFETY: as in `read`.
+        unsafe { _mm512_castps_si512(_mm512_cvtph_ps(_mm256_loadu_si256(at.cast()))) }
     }
 
     #[inline(always)]
