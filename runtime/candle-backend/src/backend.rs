@@ -9,7 +9,8 @@ use tensor::{
 };
 
 use crate::kernels::EXACT_ROWS;
-use crate::{ExpertStore, KvCache, Weight, composed, ops};
+use crate::packing::Packing;
+use crate::{ExpertStore, KvCache, Stored, Weight, composed, ops};
 
 /// A candle device and the form in which operations run on it.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct Candle {
     kv_type: KvType,
     /// Holds the routed experts, if not all of them may be in memory.
     experts: Option<Arc<ExpertStore>>,
+    /// Memory for packed weights.
+    packing: Option<Arc<Packing>>,
 }
 
 impl Candle {
@@ -29,7 +32,7 @@ impl Candle {
     #[must_use]
     pub fn cpu() -> Self {
         let (device, kv_type) = (Device::Cpu, KvType::F32);
-        Self { device, composed: false, integers: None, kv_type, experts: None }
+        Self { device, composed: false, integers: None, kv_type, experts: None, packing: None }
     }
 
     /// As [`cpu`](Self::cpu), but block-quantised weights multiply activations rounded to signed bytes,
@@ -60,6 +63,18 @@ impl Candle {
         Ok(Self { experts: Some(Arc::new(ExpertStore::new(bytes)?)), ..self })
     }
 
+    /// The same, with block-quantised weights laid out once more when they are first multiplied with, so that
+    /// products read them straight through: at most `bytes` of them, and no routed experts.
+    ///
+    /// Results do not change. A weight in a file is read from it without its pages becoming part of this process,
+    /// so that as much is resident as without; one in memory is there twice. Clones share the limit. Scalar kernels
+    /// have no use for it.
+    #[must_use]
+    pub fn with_packed_weights(self, bytes: u64) -> Self {
+        let packs = self.integers.is_some_and(|path| path != ::kernels::Path::SCALAR);
+        Self { packing: packs.then(|| Arc::new(Packing::new(bytes))), ..self }
+    }
+
     /// The CUDA device `ordinal`, with operations composed from candle's.
     ///
     /// # Errors
@@ -73,7 +88,7 @@ impl Candle {
     /// [`cpu`](Self::cpu) for tests.
     #[must_use]
     pub fn composed(device: Device) -> Self {
-        Self { device, composed: true, integers: None, kv_type: KvType::F32, experts: None }
+        Self { device, composed: true, ..Self::cpu() }
     }
 
     /// The candle device.
@@ -97,6 +112,11 @@ impl Candle {
             true => composed::cross_entropy(logits, targets, weights),
         }
         .map_err(device("cross_entropy"))
+    }
+
+    /// Packs a weight that is about to be multiplied with.
+    fn pack(&self, w: &Stored) -> Result<()> {
+        self.packing.as_ref().map_or(Ok(()), |packing| w.pack(packing))
     }
 
     /// The rows an operation of our kernels is to use, all below `n`.
@@ -151,6 +171,10 @@ impl Backend for Candle {
             }
             Weight::Mapped(raw) => WeightBytes { shared: raw.bytes.len() as u64, owned: 0 },
         }
+    }
+
+    fn repacked_bytes(&self) -> u64 {
+        self.packing.as_ref().map_or(0, |packing| packing.used())
     }
 
     fn tensor(&self, rows: &[f32], cols: usize) -> Result<Tensor> {
@@ -281,7 +305,10 @@ impl Backend for Candle {
         match w {
             Weight::Dense(w) if self.composed => composed::linear(x, w, bias.as_ref()),
             Weight::Dense(w) => ops::linear(x, w, bias.as_ref()),
-            Weight::Mapped(w) => ops::linear_stored(x, w, bias.as_ref(), self.integers),
+            Weight::Mapped(w) => {
+                self.pack(w)?;
+                ops::linear_stored(x, w, bias.as_ref(), self.integers)
+            }
         }
         .map_err(device("linear"))
     }
@@ -291,7 +318,7 @@ impl Backend for Candle {
         x: &Tensor,
         ws: [(&Weight, Option<&Weight>); N],
     ) -> Result<[Tensor; N]> {
-        let blocks: Vec<&RawTensor> = ws.iter().filter_map(|(w, _)| w.blocks()).collect();
+        let blocks: Vec<&Stored> = ws.iter().filter_map(|(w, _)| w.blocks()).collect();
         let Some(path) = self.integers.filter(|_| blocks.len() == N) else {
             let ys: Vec<Tensor> =
                 ws.into_iter().map(|(w, bias)| self.linear(x, w, bias)).collect::<Result<_>>()?;
@@ -305,6 +332,7 @@ impl Backend for Candle {
             })?;
             biases.push(bias.map(|bias| bias.vector("linears", rows)).transpose()?);
         }
+        blocks.iter().try_for_each(|w| self.pack(w))?;
         let ws = std::array::from_fn(|i| (blocks[i], biases[i].as_ref()));
         ops::linears_in_integers(x, ws, path).map_err(device("linears"))
     }

@@ -14,9 +14,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use tensor::{Error, ExpertUse, Experts, RawTensor, Result};
+use tensor::{Error, ExpertUse, Experts, Result};
 
-use crate::{Candle, Weight};
+use crate::{Candle, Stored, Weight};
 use ledger::{Key, Ledger, Resident};
 
 /// Threads that read: one keeps the disk busy while the other waits for its next order.
@@ -165,7 +165,7 @@ impl Drop for Lease<'_> {
 }
 
 /// The stored form of a weight, if it is one that lies in a file.
-fn in_file(weight: &Weight) -> Option<&Arc<RawTensor>> {
+fn in_file(weight: &Weight) -> Option<&Arc<Stored>> {
     match weight {
         Weight::Mapped(raw) if raw.bytes.is_in_file() => Some(raw),
         _ => None,

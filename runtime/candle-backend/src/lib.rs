@@ -23,6 +23,7 @@ mod kernels;
 mod kv_cache;
 mod ops;
 pub mod optim;
+mod packing;
 mod team;
 mod weight;
 
@@ -30,4 +31,4 @@ pub use backend::Candle;
 pub use expert_store::ExpertStore;
 pub use kv_cache::KvCache;
 pub use team::Team;
-pub use weight::Weight;
+pub use weight::{Stored, Weight};

@@ -1,9 +1,14 @@
 //! Parameters: dense tensors, or stored bytes that are computed on where they lie.
 
-use std::sync::Arc;
+use std::io;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Tensor};
+use kernels::Matrix;
 use tensor::{Error, RawTensor, Result};
+
+use crate::packing::Packing;
 
 /// A parameter.
 #[derive(Debug, Clone)]
@@ -11,7 +16,55 @@ pub enum Weight {
     /// `f32` values; a variable when training.
     Dense(Tensor),
     /// Bytes as they lie in their file, decoded on the fly. CPU only, without gradient.
-    Mapped(Arc<RawTensor>),
+    Mapped(Arc<Stored>),
+}
+
+/// A parameter in its stored form, and packed as well once products have asked for that.
+#[derive(Debug)]
+pub struct Stored {
+    raw: RawTensor,
+    /// Nothing yet; the packed bytes, if it is to be packed; or why they could not be read.
+    packed: OnceLock<io::Result<Option<Vec<u8>>>>,
+}
+
+impl Stored {
+    /// A parameter that is not packed yet.
+    #[must_use]
+    pub(crate) fn new(raw: RawTensor) -> Self {
+        Self { raw, packed: OnceLock::new() }
+    }
+
+    /// Packs the weight if nobody did before.
+    ///
+    /// # Errors
+    /// If its file cannot be read.
+    pub(crate) fn pack(&self, packing: &Packing) -> Result<()> {
+        match self.packed.get_or_init(|| packing.pack(&self.raw)) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::Device {
+                op: "packing a weight",
+                message: format!("`{}` cannot be read: {error}", self.raw.name),
+            }),
+        }
+    }
+
+    /// The blocks for products.
+    pub(crate) fn matrix(&self) -> Matrix<'_> {
+        let (dtype, rows, cols) = (self.raw.dtype, self.raw.rows(), self.raw.cols());
+        match self.packed.get() {
+            Some(Ok(Some(packed))) => Matrix::packed(dtype, packed, rows, cols),
+            _ => Matrix::new(dtype, self.raw.bytes.as_ref(), rows, cols),
+        }
+        .expect("sizes were checked when the weight was taken over")
+    }
+}
+
+impl Deref for Stored {
+    type Target = RawTensor;
+
+    fn deref(&self) -> &RawTensor {
+        &self.raw
+    }
 }
 
 impl Weight {
@@ -33,7 +86,7 @@ impl Weight {
                 context: "does not fill the rows its shape names",
             });
         }
-        Ok(Self::Mapped(Arc::new(raw)))
+        Ok(Self::Mapped(Arc::new(Stored::new(raw))))
     }
 
     /// Decodes a stored parameter onto `device`.
@@ -43,7 +96,7 @@ impl Weight {
     }
 
     /// The stored blocks, if values share scales in blocks.
-    pub(crate) fn blocks(&self) -> Option<&RawTensor> {
+    pub(crate) fn blocks(&self) -> Option<&Stored> {
         match self {
             Self::Mapped(raw) if raw.dtype.is_quantized() => Some(raw),
             _ => None,

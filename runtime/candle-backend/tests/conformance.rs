@@ -1,8 +1,8 @@
 //! Both forms of the backend pass the suite, whatever the number of threads.
 
-use candle_backend::{Candle, Team};
+use candle_backend::{Candle, Team, Weight};
 use candle_core::Device;
-use tensor::{KvType, conformance};
+use tensor::{Backend, DType, KvType, RawTensor, SharedBytes, conformance};
 
 #[track_caller]
 fn check(b: &Candle) {
@@ -22,6 +22,35 @@ fn products_in_integers_are_near() {
     let report = pollster::block_on(conformance::check_rounding(&Candle::cpu_in_integers().unwrap()));
     assert!(report.passed(), "{report}");
     assert!(report.largest_error() > 1e-8, "nothing was rounded: {report}");
+}
+
+#[test]
+fn packed_weights_change_no_bit() {
+    const SHAPE: [usize; 2] = [48, 512];
+    let plain = Candle::cpu_in_integers().unwrap();
+    let packed = plain.clone().with_packed_weights(u64::MAX);
+    let values = |n: usize| (0..n).map(|i| (i as f32 * 0.37).sin()).collect::<Vec<_>>();
+    let mut n_bytes = 0;
+    for dtype in [DType::Q4_0, DType::Q8_0, DType::Q4_K, DType::Q6_K] {
+        let mut blocks = vec![0; dtype.n_bytes(&SHAPE).unwrap()];
+        dtype.quantize(&values(SHAPE[0] * SHAPE[1]), &mut blocks, None).unwrap();
+        n_bytes += blocks.len() as u64;
+        let raw = RawTensor::new("w", dtype, SHAPE.to_vec(), SharedBytes::new(blocks)).unwrap();
+        let run = |b: &Candle, w: &Weight, n: usize| {
+            let x = b.tensor(&values(n * SHAPE[1]), SHAPE[1]).unwrap();
+            let [first, second] = b.linears(&x, [(w, None), (w, None)]).unwrap();
+            let rows = b.embed(w, &b.ids(&[47, 0, 16]).unwrap()).unwrap();
+            [b.linear(&x, w, None).unwrap(), first, second, rows].map(|y| y.to_vec2::<f32>().unwrap())
+        };
+        let [before, after] = [&plain, &packed].map(|b| b.weight(raw.clone()).unwrap());
+        for n in [1, 2, 4, 7, 30] {
+            assert_eq!(run(&packed, &after, n), run(&plain, &before, n), "{dtype}, {n} rows");
+        }
+    }
+    // Each once, and only where there are vectors.
+    let vectors = kernels::Path::chosen().unwrap() != kernels::Path::SCALAR;
+    assert_eq!(packed.repacked_bytes(), if vectors { n_bytes } else { 0 });
+    assert_eq!(plain.repacked_bytes(), 0);
 }
 
 #[test]

@@ -26,6 +26,10 @@ pub(crate) struct ModelArgs {
     /// [default: what is free]
     #[arg(long, value_name = "SIZE")]
     expert_memory: Option<ExpertMemory>,
+    /// Most memory for weights laid out once more, which is faster; 0 reads all of them as they lie in the file
+    /// [default: 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = fit::size)]
+    packed_memory: Option<u64>,
     /// Turn larger weights into this mixture of types while loading, in memory
     #[arg(long, value_name = "TYPE", conflicts_with = "expert_memory", ignore_case = true,
           value_parser = PossibleValuesParser::new(quantized_presets()))]
@@ -67,7 +71,7 @@ impl ModelArgs {
     ) -> anyhow::Result<LoadOptions> {
         let quantize = self.quantize.as_deref().and_then(Preset::named);
         let expert_memory = fit::expert_memory(files, self.expert_memory, quantize, output)?;
-        Ok(LoadOptions { device, expert_memory, quantize })
+        Ok(LoadOptions { device, expert_memory, packed_memory: self.packed_memory, quantize })
     }
 }
 

@@ -29,23 +29,35 @@ impl FromStr for ExpertMemory {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = || "a size as 8GiB, 500MB or 60% is needed".to_owned();
-        let digits = text.trim().find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.trim().len());
-        let (number, unit) = text.trim().split_at(digits);
-        let number: f64 = number.parse().map_err(|_| wanted())?;
-        let factor = match unit.trim().to_ascii_lowercase().as_str() {
-            "%" if number <= 100.0 => return Ok(Self::Share(number / 100.0)),
-            "" | "b" => 1.0,
-            "k" | "kib" => f64::from(1 << 10),
-            "m" | "mib" => f64::from(1 << 20),
-            "g" | "gib" => f64::from(1 << 30),
-            "kb" => 1e3,
-            "mb" => 1e6,
-            "gb" => 1e9,
-            _ => return Err(wanted()),
-        };
-        Ok(Self::Bytes((number * factor) as u64))
+        match number_and_unit(text) {
+            Some((number, "%")) if number <= 100.0 => Ok(Self::Share(number / 100.0)),
+            _ => size(text).map(Self::Bytes).map_err(|_| "a size as 8GiB, 500MB or 60% is needed".to_owned()),
+        }
     }
+}
+
+/// A number of bytes, as people write it.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let wanted = || "a size as 8GiB or 500MB is needed".to_owned();
+    let (number, unit) = number_and_unit(text).ok_or_else(wanted)?;
+    let factor = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kib" => f64::from(1 << 10),
+        "m" | "mib" => f64::from(1 << 20),
+        "g" | "gib" => f64::from(1 << 30),
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        _ => return Err(wanted()),
+    };
+    Ok((number * factor) as u64)
+}
+
+fn number_and_unit(text: &str) -> Option<(f64, &str)> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    Some((number.parse().ok()?, unit.trim()))
 }
 
 /// What a model needs.

@@ -43,6 +43,9 @@ pub struct LoadOptions {
     /// Bytes of memory that routed experts may take at a time; the others are read from their file when they
     /// are chosen. `None` is all of them. For the processor only.
     pub expert_memory: Option<u64>,
+    /// Bytes of block-quantised weights that may be laid out once more, so that products read them straight through;
+    /// `None` is 1 GiB. Experts are not among them. For the processor only.
+    pub packed_memory: Option<u64>,
     /// The mixture of types that larger weights are turned into, in memory. For the processor only.
     pub quantize: Option<Preset>,
 }
@@ -79,7 +82,7 @@ pub fn load_profiled(
     files: &ModelFiles,
     clock: impl Fn() -> f64 + 'static,
 ) -> Result<(Box<dyn LanguageModel>, Profile)> {
-    let (backend, profile) = Profiled::new(candle_backend::Candle::cpu_in_integers()?, clock);
+    let (backend, profile) = Profiled::new(cpu::backend(&LoadOptions::default())?, clock);
     let model = load_on(files, backend)?;
     // What loading took is told elsewhere.
     let _ = profile.take();
@@ -121,7 +124,7 @@ pub fn load_traceable_on<B: Backend + Clone>(files: &ModelFiles, backend: B) -> 
 fn load_any(files: &ModelFiles, options: LoadOptions) -> Result<Box<dyn IntoSequences>> {
     match options.device {
         #[cfg(feature = "candle")]
-        Device::Cpu => cpu::load(candle_backend::Candle::cpu_in_integers()?, files, &options),
+        Device::Cpu => cpu::load(cpu::backend(&options)?, files, &options),
         #[cfg(feature = "candle")]
         Device::CpuExact => cpu::load(candle_backend::Candle::cpu(), files, &options),
         _ if options.expert_memory.is_some() || options.quantize.is_some() => {

@@ -403,7 +403,12 @@ impl<B: Backend> Network<B> {
     fn bytes_resident(&self, context_len: usize) -> Memory {
         let row_bytes = self.backend.cache_row_bytes(self.config.text.heads());
         let kv_cache = (context_len * self.config.text.n_layers * row_bytes) as u64;
-        Memory { weights_mapped: self.weights.shared, weights_owned: self.weights.owned, kv_cache }
+        let repacked = self.backend.repacked_bytes();
+        Memory {
+            weights_mapped: self.weights.shared.saturating_sub(repacked),
+            weights_owned: self.weights.owned + repacked,
+            kv_cache,
+        }
     }
 }
 

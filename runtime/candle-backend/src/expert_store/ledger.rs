@@ -12,7 +12,7 @@ use tensor::{Error, ExpertUse, Experts, RawTensor, Result, SharedBytes};
 
 use super::forecast::Forecast;
 use super::in_file;
-use crate::{Candle, Weight};
+use crate::{Candle, Stored, Weight};
 
 /// Rows after which what was chosen before them counts for half of an expert's popularity.
 const POPULARITY_ROWS: f32 = 256.0;
@@ -27,7 +27,7 @@ const GUESSED_SHARE: u64 = 4;
 const ALIGNMENT: usize = 64;
 
 /// Gate, up and down projection of an expert, as they lie in the file.
-pub(super) type Parts = [Arc<RawTensor>; 3];
+pub(super) type Parts = [Arc<Stored>; 3];
 
 /// An expert of a bank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +133,7 @@ impl Resident {
         let (ranges, _) = ranges(parts);
         let weights = std::array::from_fn(|i| {
             let bytes = shared.slice(ranges[i].clone()).expect("the buffer is as long as its parts");
-            Weight::Mapped(Arc::new(RawTensor { bytes, ..(*parts[i]).clone() }))
+            Weight::Mapped(Arc::new(Stored::new(RawTensor { bytes, ..(**parts[i]).clone() })))
         });
         Self { weights, bytes }
     }

@@ -6,7 +6,7 @@ use tensor::{DType, RawTensor};
 use super::EXACT_ROWS;
 use super::gemm::{Threads, TileMut, Tiles, View, matmul, matmul_tile};
 use super::simd::dot;
-use crate::team;
+use crate::{Stored, team};
 
 /// Weight values a task reads at least when it goes row by row.
 const DOT_VALUES: usize = 1 << 14;
@@ -39,7 +39,7 @@ pub(crate) fn dense(x: &[f32], w: &[f32], bias: Option<&[f32]>, cols: usize, thr
 /// time.
 pub(crate) fn stored(
     x: &[f32],
-    w: &RawTensor,
+    w: &Stored,
     bias: Option<&[f32]>,
     integers: Option<::kernels::Path>,
     threads: Threads,
@@ -77,7 +77,7 @@ pub(crate) fn stored(
 /// `x` `[n, cols]`, rounded once to signed bytes, through block-quantised weights `[rows, cols]` → `[n, rows]` each.
 pub(crate) fn in_integers<const N: usize>(
     x: &[f32],
-    ws: [(&RawTensor, Option<&[f32]>); N],
+    ws: [(&Stored, Option<&[f32]>); N],
     path: ::kernels::Path,
     threads: Threads,
 ) -> [Vec<f32>; N] {
@@ -96,8 +96,7 @@ pub(crate) fn in_integers<const N: usize>(
         let rows = w.rows();
         // As many parts as even the load out, none so small that handing it over costs more than it does.
         let width = INTEGER_VALUES.div_ceil(cols).max(rows.div_ceil(MAX_PARTS)).next_multiple_of(64);
-        let matrix = Matrix::new(w.dtype, w.bytes.as_ref(), rows, cols)
-            .expect("sizes were checked when the weight was taken over");
+        let matrix = w.matrix();
         parts.extend(Columns::new(y, rows).chunks(width).enumerate().map(|(i, y)| (matrix, i * width, y)));
     }
     let run = |(w, start, mut y): (Matrix<'_>, usize, Columns<'_>)| {

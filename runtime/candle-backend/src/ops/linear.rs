@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor};
-use tensor::RawTensor;
 
 use super::{output, slice, tensor_like, values};
+use crate::Stored;
 use crate::kernels::gemm::Threads;
 use crate::kernels::{linear as kernel, rows};
 
@@ -20,7 +20,7 @@ pub(crate) fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Te
 /// `x · wᵀ + bias` through a weight in its stored form, which has no gradient.
 pub(crate) fn linear_stored(
     x: &Tensor,
-    w: &Arc<RawTensor>,
+    w: &Arc<Stored>,
     bias: Option<&Tensor>,
     integers: Option<::kernels::Path>,
 ) -> Result<Tensor> {
@@ -31,13 +31,13 @@ pub(crate) fn linear_stored(
 /// [`linear_stored`] in integers with several block-quantised weights, for which `x` is rounded once.
 pub(crate) fn linears_in_integers<const N: usize>(
     x: &Tensor,
-    ws: [(&RawTensor, Option<&Tensor>); N],
+    ws: [(&Stored, Option<&Tensor>); N],
     path: ::kernels::Path,
 ) -> Result<[Tensor; N]> {
     let biases: Vec<_> = ws.iter().map(|(_, bias)| bias.map(values).transpose()).collect::<Result<_>>()?;
-    let parts: [(&RawTensor, Option<&[f32]>); N] = std::array::from_fn(|i| (ws[i].0, biases[i].as_deref()));
+    let parts: [(&Stored, Option<&[f32]>); N] = std::array::from_fn(|i| (ws[i].0, biases[i].as_deref()));
     let (n, ys) = (x.dims()[0], kernel::in_integers(&values(x)?, parts, path, Threads::All));
-    let tensor = |(y, (w, _)): (Vec<f32>, (&RawTensor, _))| Tensor::from_vec(y, (n, w.rows()), &Device::Cpu);
+    let tensor = |(y, (w, _)): (Vec<f32>, (&Stored, _))| Tensor::from_vec(y, (n, w.rows()), &Device::Cpu);
     let ys: Vec<Tensor> = ys.into_iter().zip(ws).map(tensor).collect::<Result<_>>()?;
     Ok(ys.try_into().expect("one output a weight"))
 }
@@ -117,7 +117,7 @@ impl CustomOp3 for Linear {
 }
 
 struct StoredLinear {
-    w: Arc<RawTensor>,
+    w: Arc<Stored>,
     bias: Option<Vec<f32>>,
     integers: Option<::kernels::Path>,
 }

@@ -15,6 +15,15 @@ use crate::{Error, Loaded, ModelFiles, Result};
 /// Values that are encoded at once, so that what is made beside the result stays small.
 const CHUNK_VALUES: usize = 1 << 18;
 
+/// Bytes of weights that are packed unless somebody says otherwise: all of a small model, and of a large one what
+/// each token needs first.
+const PACKED_BYTES: u64 = 1 << 30;
+
+/// The processor with the memory that `options` give it.
+pub(super) fn backend(options: &LoadOptions) -> Result<Candle> {
+    Ok(Candle::cpu_in_integers()?.with_packed_weights(options.packed_memory.unwrap_or(PACKED_BYTES)))
+}
+
 pub(super) fn load(
     backend: Candle,
     files: &ModelFiles,
