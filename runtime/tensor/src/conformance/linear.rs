@@ -42,6 +42,10 @@ pub(super) async fn cases<B: Backend>(suite: &mut Suite<'_, B>) {
         ];
         suite.agree(Linears { x: rows(n, 256), ws }).await;
     }
+    for (n, bias) in [(1, None), (1, Some(vector(70))), (2, None), (40, Some(vector(70)))] {
+        let ws = [matrix(DType::F32, 70, 64), matrix(DType::BF16, 70, 64).seed(8)];
+        suite.agree(Gated { x: rows(n, 64), ws, bias }).await;
+    }
     for dtype in [DType::F32, DType::Q8_0] {
         let ws = [matrix(dtype, 6, 64), matrix(dtype, 6, 32), matrix(dtype, 6, 64)];
         suite.refuse(Linears { x: rows(2, 64), ws }).await;
@@ -110,5 +114,24 @@ impl Case for Linears {
             values.push(Values::rows(b, y).await?);
         }
         Ok(values)
+    }
+}
+
+/// The first half of an MLP: a backend may compute the products and what becomes of them together.
+#[derive(Debug)]
+struct Gated {
+    x: Rows,
+    ws: [Stored; 2],
+    bias: Option<Stored>,
+}
+
+impl Case for Gated {
+    const OPS: &'static [&'static str] = &["swiglu", "linears"];
+
+    async fn run<B: Backend>(&self, b: &B) -> Result<Vec<Values>> {
+        let [gate_proj, up_proj] = [self.ws[0].on(b)?, self.ws[1].on(b)?];
+        let bias = self.bias.as_ref().map(|bias| bias.on(b)).transpose()?;
+        let [gate, up] = b.linears(&self.x.on(b)?, [(&gate_proj, bias.as_ref()), (&up_proj, None)])?;
+        Ok(vec![Values::rows(b, &b.swiglu(&gate, &up)?).await?])
     }
 }

@@ -75,14 +75,14 @@ impl Wgpu {
     }
 }
 
-/// The group whose two products `gate` and `up` are, if nobody has computed them and one kernel can.
+/// The group whose two products `gate` and `up` are, if nobody has computed them and one kernel can: that of one row
+/// without biases, by weights in one piece.
 fn pair(gate: &Tensor, up: &Tensor) -> Option<Rc<Products>> {
-    match (&*gate.node.borrow(), &*up.node.borrow()) {
-        (Node::Product { group, index: 0 }, Node::Product { group: other, index: 1 })
-            if Rc::ptr_eq(group, other) && group.weights.len() == 2 && group.outputs.borrow().is_none() =>
-        {
-            Some(Rc::clone(group))
-        }
-        _ => None,
-    }
+    let (gate, up) = (gate.node.borrow(), up.node.borrow());
+    let Node::Product { group, index: 0 } = &*gate else { return None };
+    let Node::Product { group: other, index: 1 } = &*up else { return None };
+    let [(gate, None), (up, None)] = &group.weights[..] else { return None };
+    let is_whole = gate.whole().is_some() && up.whole().is_some();
+    let fits = Rc::ptr_eq(group, other) && group.x.rows == 1 && is_whole && group.outputs.borrow().is_none();
+    fits.then(|| Rc::clone(group))
 }
