@@ -2,17 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EngineReport, ModelReport, StoredModel};
+use crate::{ModelReport, StoredModel};
 
 /// Something happened. Every request ends with exactly one of `Loaded`, `Answered`, `Stored` and `Failed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
     /// The worker is ready for requests; the first event, and about none of them.
-    Started {
-        /// What will run models.
-        engine: EngineReport,
-    },
+    Started,
     /// A file of a model is on its way.
     Fetching {
         /// Of the request.
@@ -99,7 +96,7 @@ impl Event {
     /// Of the request that it is about.
     pub fn id(&self) -> Option<u32> {
         match self {
-            Self::Started { .. } => None,
+            Self::Started => None,
             Self::Fetching { id, .. }
             | Self::Preparing { id }
             | Self::Loaded { id, .. }

@@ -19,4 +19,4 @@ mod request;
 
 pub use event::{Answer, Event, PictureView, Problem, StopReason};
 pub use model::{EngineKind, EngineReport, ModelReport, StoredModel};
-pub use request::{Message, Options, Part, Request, Role, Source};
+pub use request::{EngineChoice, Message, Options, Part, Request, Role, Source};

@@ -12,6 +12,9 @@ pub enum Request {
         id: u32,
         /// Which model.
         source: Source,
+        /// What shall compute it.
+        #[serde(default)]
+        engine: EngineChoice,
     },
     /// Say what a picture shows. Answered by [`Answered`](crate::Event::Answered).
     Caption {
@@ -91,6 +94,19 @@ pub enum Source {
         #[serde(default)]
         key: Option<String>,
     },
+}
+
+/// What shall compute a model that runs here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineChoice {
+    /// The graphics processor if there is one, else the processor.
+    #[default]
+    Fastest,
+    /// The graphics processor, or the program that stands in for one; an error if there is neither.
+    WebGpu,
+    /// The processor.
+    Processor,
 }
 
 /// Who says something.

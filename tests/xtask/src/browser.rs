@@ -37,7 +37,7 @@ pub(crate) fn tests() -> Result<Vec<Command>, String> {
     install.args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(&folder);
     let mut test = Command::new("node");
     test.args(["--test", "--test-concurrency=1", "--test-reporter=spec"]);
-    let tests = ["page", "storage", "access", "package", "memory"];
+    let tests = ["page", "storage", "access", "package", "memory", "gpu"];
     test.args(tests.map(|name| format!("tests/browser/{name}.test.mjs")));
     test.env("OCELLI_NODE_MODULES", &folder);
     test.env("OCELLI_PAGE", &page).env("OCELLI_NPM", &package).env("OCELLI_CHROMIUM", path_of(chromium)?);

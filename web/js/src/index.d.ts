@@ -23,6 +23,8 @@ export interface Progress {
 }
 
 export interface LoadOptions {
+  /** What shall compute; "fastest", the default, is the graphics processor if there is one. */
+  engine?: "fastest" | "web_gpu" | "processor";
   onProgress?: (progress: Progress) => void;
   signal?: AbortSignal;
 }

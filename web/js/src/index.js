@@ -20,15 +20,11 @@ class Line {
   constructor() {
     this.#started = new Promise((resolve) => {
       this.#worker.onmessage = ({ data: event }) => {
-        if (event.type === "started") return resolve(event.engine);
+        if (event.type === "started") return resolve();
         this.#listeners.get(event.id)?.(event);
       };
     });
     this.#worker.onerror = (event) => this.end(`the engine stopped: ${event.message}`);
-  }
-
-  get started() {
-    return this.#started;
   }
 
   end(message) {
@@ -147,7 +143,7 @@ export class Ocelli {
   }
 
   /** Loads a model: `"embedded"`, an address, files of the user, or a server. */
-  static async load(source = "embedded", { onProgress, signal } = {}) {
+  static async load(source = "embedded", { engine = "fastest", onProgress, signal } = {}) {
     const line = new Line();
     try {
       const { files, ...described } = describe(source);
@@ -157,7 +153,7 @@ export class Ocelli {
           onProgress?.({ file, done, total, fromStore });
         }
       };
-      const { model } = await line.last({ type: "load", source: described }, { files, signal, onEvent });
+      const { model } = await line.last({ type: "load", source: described, engine }, { files, signal, onEvent });
       return new Ocelli(line, model);
     } catch (error) {
       line.end("it was not loaded");

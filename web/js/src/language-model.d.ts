@@ -1,4 +1,4 @@
-import type { Picture, Source } from "./index.js";
+import type { LoadOptions, Picture, Source } from "./index.js";
 
 export interface LanguageModelPart {
   type: "text" | "image";
@@ -13,6 +13,8 @@ export interface LanguageModelMessage {
 export interface LanguageModelCreateOptions {
   /** Which model; the one inside if not given. */
   source?: Source;
+  /** What shall compute, as for `Ocelli.load`. */
+  engine?: LoadOptions["engine"];
   initialPrompts?: LanguageModelMessage[];
   temperature?: number;
   topK?: number;

@@ -6,12 +6,12 @@ export class LanguageModel extends EventTarget {
   #model;
   #messages;
   #options;
-  #source;
+  #origin;
 
-  constructor(model, source, messages, options) {
+  constructor(model, origin, messages, options) {
     super();
     this.#model = model;
-    this.#source = source;
+    this.#origin = origin;
     this.#messages = messages;
     this.#options = options;
     this.inputUsage = 0;
@@ -22,15 +22,15 @@ export class LanguageModel extends EventTarget {
     return typeof WebAssembly === "object" && typeof Worker === "function" ? "available" : "unavailable";
   }
 
-  static async create({ source = "embedded", initialPrompts = [], temperature, topK, signal, monitor } = {}) {
+  static async create({ source = "embedded", engine, initialPrompts = [], temperature, topK, signal, monitor } = {}) {
     const target = new EventTarget();
     monitor?.(target);
     const onProgress = ({ done, total }) => {
       const event = new Event("downloadprogress");
       target.dispatchEvent(Object.assign(event, { loaded: done / total, total: 1 }));
     };
-    const model = await Ocelli.load(source, { onProgress, signal });
-    return new LanguageModel(model, source, initialPrompts.map(message), { temperature, topK });
+    const model = await Ocelli.load(source, { engine, onProgress, signal });
+    return new LanguageModel(model, { source, engine }, initialPrompts.map(message), { temperature, topK });
   }
 
   get inputQuota() {
@@ -62,8 +62,9 @@ export class LanguageModel extends EventTarget {
   }
 
   async clone({ signal } = {}) {
-    const model = await Ocelli.load(this.#source, { signal });
-    return new LanguageModel(model, this.#source, [...this.#messages], this.#options);
+    const { source, engine } = this.#origin;
+    const model = await Ocelli.load(source, { engine, signal });
+    return new LanguageModel(model, this.#origin, [...this.#messages], this.#options);
   }
 
   destroy() {

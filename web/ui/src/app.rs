@@ -1,7 +1,9 @@
 //! The whole page, and what its parts share.
 
+use std::cell::Cell;
+
 use leptos::prelude::*;
-use protocol::{EngineKind, EngineReport, Source};
+use protocol::{EngineKind, Source};
 use wasm_bindgen::prelude::*;
 use web_sys::File;
 
@@ -18,7 +20,6 @@ use crate::words::{Language, Words};
 pub(crate) struct App {
     pub(crate) language: RwSignal<Language>,
     pub(crate) is_dark: RwSignal<Option<bool>>,
-    pub(crate) engine: RwSignal<Option<EngineReport>>,
     pub(crate) model: RwSignal<ModelState>,
     /// What was loaded last.
     pub(crate) source: StoredValue<Option<(Source, Vec<File>)>, LocalStorage>,
@@ -47,7 +48,6 @@ impl App {
         Self {
             language: RwSignal::new(language),
             is_dark: RwSignal::new(is_dark),
-            engine: RwSignal::new(None),
             model: RwSignal::new(ModelState::None),
             source: StoredValue::new_local(None),
             spoken: RwSignal::new(String::new()),
@@ -88,14 +88,10 @@ pub fn run() {
 fn Page() -> impl IntoView {
     let app = App::new();
     provide_context(app);
+    let is_first = Cell::new(true);
     client::start(move |life| match life {
-        Life::Started(engine) => {
-            let is_first = app.engine.get_untracked().is_none();
-            app.engine.set(Some(engine));
-            if !is_first {
-                models::reload(app);
-            }
-        }
+        Life::Started if is_first.replace(false) => {}
+        Life::Started => models::reload(app),
         Life::Died(message) => {
             let problem = protocol::Problem::Device {
                 message: format!("{}: {message}", app.language.get_untracked().words().engine_died),

@@ -34,7 +34,7 @@ struct Client {
 /// What befalls the worker.
 pub(crate) enum Life {
     /// It takes requests.
-    Started(protocol::EngineReport),
+    Started,
     /// It ended with this error; another one is started.
     Died(String),
 }
@@ -90,13 +90,13 @@ fn receive(data: JsValue) {
         Ok(event) => event,
         Err(error) => return died(format!("it said something unknown: {error}")),
     };
-    if let Event::Started { engine } = event {
+    if event == Event::Started {
         let waiting = CLIENT.with(|client| {
             client.is_started.set(true);
             client.waiting.take()
         });
         waiting.iter().for_each(post);
-        return live(Life::Started(engine));
+        return live(Life::Started);
     }
     let Some(id) = event.id() else { return };
     // A handler may make requests, so it is taken out while it runs.

@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use protocol::{Event, ModelReport, Problem, Request, Source};
+use protocol::{EngineChoice, Event, ModelReport, Problem, Request, Source};
 use web_sys::File;
 
 use crate::app::App;
@@ -39,7 +39,7 @@ pub(crate) fn load(app: App, source: Source, files: Vec<File>) {
     app.source.set_value(Some((source.clone(), files.clone())));
     page::persist();
     let pending = client::ask(
-        |id| Request::Load { id, source },
+        |id| Request::Load { id, source, engine: chosen_engine() },
         &files,
         move |event| {
             app.model.update(|state| {
@@ -78,6 +78,15 @@ pub(crate) fn load(app: App, source: Source, files: Vec<File>) {
             _ => {}
         }
     });
+}
+
+/// What shall compute: the address of the page can tell, as `?engine=processor`, else what was chosen last.
+pub(crate) fn chosen_engine() -> EngineChoice {
+    match page::engine().as_str() {
+        "web_gpu" => EngineChoice::WebGpu,
+        "processor" => EngineChoice::Processor,
+        _ => EngineChoice::Fastest,
+    }
 }
 
 /// Loads again what was loaded last.

@@ -18,6 +18,18 @@ export function language() {
   return navigator.language ?? "en";
 }
 
+export function engine() {
+  return new URLSearchParams(location.search).get("engine") ?? recall("engine");
+}
+
+// A choice is stronger than the address that the page was opened with.
+export function chooseEngine(name) {
+  remember("engine", name);
+  const url = new URL(location.href);
+  url.searchParams.delete("engine");
+  history.replaceState(null, "", url);
+}
+
 // Asks the browser not to throw stored models away when its disk gets full.
 export function persist() {
   navigator.storage?.persist?.().catch(() => {});

@@ -12,6 +12,10 @@ extern "C" {
     pub(crate) fn remember(key: &str, value: &str);
     pub(crate) fn recall(key: &str) -> String;
     pub(crate) fn language() -> String;
+    /// The name of the engine that was chosen, or nothing.
+    pub(crate) fn engine() -> String;
+    #[wasm_bindgen(js_name = chooseEngine)]
+    pub(crate) fn choose_engine(name: &str);
     pub(crate) fn persist();
     #[wasm_bindgen(catch)]
     pub(crate) async fn copy(text: &str) -> Result<(), JsValue>;

@@ -3,13 +3,14 @@
 use leptos::html::Dialog;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use protocol::{Event, Request, Source, StoredModel};
+use protocol::{EngineReport, Event, Request, Source, StoredModel};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{File, HtmlInputElement};
 
 use crate::app::{App, use_app, where_it_runs};
 use crate::caption::click;
-use crate::models::{ModelState, load, size};
+use crate::models::{ModelState, load, reload, size};
+use crate::words::Words;
 use crate::{client, page};
 
 /// What is kept on this device, and how much room there is.
@@ -145,27 +146,39 @@ pub(crate) fn Picker() -> impl IntoView {
     }
 }
 
-/// What runs models here, and why.
+/// What runs models here and why, and what shall.
 #[component]
 fn EngineLine() -> impl IntoView {
     let app = use_app();
-    let report = move || {
-        let loaded = app.model.with(|model| match model {
+    let line = move || {
+        let report = app.model.with(|model| match model {
             ModelState::Ready(report) => Some(report.engine.clone()),
             _ => None,
-        });
-        loaded.or_else(|| app.engine.get())
+        })?;
+        let (words, place) = (app.words(), where_it_runs(app, report.kind));
+        let EngineReport { detail, why, .. } = report;
+        Some(format!("{} {place} ({detail}), {} {why}.", words.runs_on, words.why))
     };
-    move || {
-        report().map(|engine| {
-            let words = app.words();
-            let place = where_it_runs(app, engine.kind);
-            view! {
-                <p class="quiet" id="engine-line">
-                    {format!("{} {place} ({}), {} {}.", words.runs_on, engine.detail, words.why, engine.why)}
-                </p>
-            }
-        })
+    let chosen = page::engine();
+    let option = move |value: &'static str, name: fn(&Words) -> &'static str| {
+        let is_chosen = chosen == value;
+        view! { <option value=value selected=is_chosen>{move || name(app.words())}</option> }
+    };
+    view! {
+        <div class="choice">
+            <label>
+                {move || app.words().compute_on}
+                <select id="engine" on:change=move |event| {
+                    page::choose_engine(&event_target_value(&event));
+                    reload(app);
+                }>
+                    {option("", |words| words.fastest)}
+                    {option("web_gpu", |words| words.gpu)}
+                    {option("processor", |words| words.processor)}
+                </select>
+            </label>
+            <p class="quiet" id="engine-line">{line}</p>
+        </div>
     }
 }
 

@@ -112,6 +112,8 @@ words! {
     forget: "Remove", "删除";
     runs_on: "Runs on", "运行于";
     why: "because", "原因：";
+    compute_on: "Compute on", "计算设备";
+    fastest: "whatever is faster", "自动选择较快者";
     processor: "the processor", "处理器";
     gpu: "the graphics processor", "图形处理器";
     server: "a server", "服务器";

@@ -1,46 +1,36 @@
 //! Models on this machine: from files to an engine, from conversations to answers.
 
+use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::task::Poll;
 
-use engine::{Batch, CAPTION_PROMPT, Device, Engine, GenerateOptions, ModelFiles};
-use protocol::{EngineKind, EngineReport, Event, Message, Options, Part, Problem, Role, StopReason};
-use tensor::SharedBytes;
+use engine::{Batch, CAPTION_PROMPT, Device, Engine, GenerateOptions, Gpu, ModelFiles};
+use protocol::{Event, Message, Options, Part, Problem, Role, StopReason};
 use web_sys::AbortSignal;
 
-use crate::browser::{has_gpu, input_problem, now, turn};
+use crate::browser::{engine_problem, now, turn};
 use crate::seen::see;
-use crate::store::Fetched;
 
 /// A loaded model and the conversation that it has cached.
 pub(crate) struct Local {
-    batch: Batch,
+    /// On the processor: what stands still at every token, so that a cancel can come in. Answers of a graphics
+    /// processor are waited for at every token anyway.
+    batch: Option<Batch>,
     engine: Engine,
-}
-
-/// What this worker runs models on, and why.
-pub(crate) fn engine_report() -> EngineReport {
-    let why = match has_gpu() {
-        true => "this build computes on the processor",
-        false => "this browser offers no WebGPU",
-    };
-    let detail = match cfg!(target_feature = "simd128") {
-        true => "WebAssembly with 128-bit SIMD, one thread",
-        false => "WebAssembly, one thread",
-    };
-    EngineReport { kind: EngineKind::Processor, detail: detail.into(), why: why.into() }
 }
 
 impl Local {
     /// Puts a model together from its files.
-    pub(crate) fn open(fetched: Fetched) -> Result<Self, Problem> {
-        let files = fetched.files.into_iter().map(|(name, bytes)| (name, SharedBytes::new(bytes)));
-        let files = ModelFiles::from_bytes(fetched.name, files.collect());
-        let batch = Batch::open(&files, Device::default(), Box::new(now));
-        let batch = batch.map_err(|error| input_problem(&error))?;
-        let engine = batch.engine().map_err(|error| input_problem(&error))?;
-        Ok(Self { batch, engine })
+    pub(crate) fn open(files: &ModelFiles, gpu: Option<Gpu>) -> Result<Self, engine::Error> {
+        match gpu {
+            Some(gpu) => Ok(Self { batch: None, engine: Engine::open_on(files, gpu, Box::new(now))? }),
+            None => {
+                let batch = Batch::open(files, Device::default(), Box::new(now))?;
+                let engine = batch.engine()?;
+                Ok(Self { batch: Some(batch), engine })
+            }
+        }
     }
 
     pub(crate) fn takes_pictures(&self) -> bool {
@@ -58,7 +48,7 @@ impl Local {
         messages: &[Message],
         options: &Options,
         signal: &AbortSignal,
-        tell: &dyn Fn(&Event),
+        tell: &dyn Fn(Event),
     ) -> Result<protocol::Answer, Problem> {
         let started = now();
         let mut turns = Vec::new();
@@ -72,7 +62,7 @@ impl Local {
                         let (part, view) = see(bytes, self.engine.preprocessor())?;
                         // Earlier pictures were shown with their own messages.
                         if i == newest {
-                            tell(&Event::Seen { id, view });
+                            tell(Event::Seen { id, view });
                         }
                         part
                     }
@@ -83,9 +73,9 @@ impl Local {
         let options = generate_options(options);
         let mut listen = |event| {
             match event {
-                engine::Event::Prefill { done, total } => tell(&Event::Prefill { id, done, total }),
-                engine::Event::Reasoning(text) => tell(&Event::Reasoning { id, text }),
-                engine::Event::Text(text) => tell(&Event::Text { id, text }),
+                engine::Event::Prefill { done, total } => tell(Event::Prefill { id, done, total }),
+                engine::Event::Reasoning(text) => tell(Event::Reasoning { id, text }),
+                engine::Event::Text(text) => tell(Event::Text { id, text }),
                 engine::Event::Token(_) | engine::Event::Logprobs(_) => {}
             }
             if signal.aborted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -93,15 +83,18 @@ impl Local {
         let (batch, engine) = (&self.batch, &mut self.engine);
         let prepared = now() - started;
         let mut answer = pin!(engine.chat(&turns, &options, &mut listen));
-        let answer = loop {
-            let polled = std::future::poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
-            if let Poll::Ready(answer) = polled {
-                break answer.map_err(|error| input_problem(&error))?;
-            }
-            // The engine stands still at every token. Now a cancel can come in.
-            turn().await;
-            batch.step().await;
+        let answer = match batch {
+            None => answer.await,
+            Some(batch) => loop {
+                let polled = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
+                if let Poll::Ready(answer) = polled {
+                    break answer;
+                }
+                turn().await;
+                batch.step().await;
+            },
         };
+        let answer = answer.map_err(|error| engine_problem(&error))?;
         Ok(report(answer, prepared))
     }
 }

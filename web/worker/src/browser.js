@@ -58,8 +58,11 @@ export async function estimate() {
   return [usage, quota];
 }
 
-export function hasGpu() {
-  return navigator.gpu !== undefined;
+// Why there is no GPU; empty if there is one.
+export async function whyNoGpu() {
+  if (!navigator.gpu) return "this browser offers no WebGPU";
+  const adapter = await navigator.gpu.requestAdapter().catch(() => null);
+  return adapter ? "" : "WebGPU offers no adapter: this browser cannot use the GPU, or no longer after a failure";
 }
 
 export function sleep(ms) {

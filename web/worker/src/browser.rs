@@ -21,8 +21,8 @@ extern "C" {
     async fn reader_raw(folder: &FileSystemDirectoryHandle, name: &str) -> Result<JsValue, JsValue>;
     #[wasm_bindgen(js_name = estimate)]
     async fn estimate_raw() -> JsValue;
-    #[wasm_bindgen(js_name = hasGpu)]
-    pub(crate) fn has_gpu() -> bool;
+    #[wasm_bindgen(js_name = whyNoGpu)]
+    async fn why_no_gpu_raw() -> JsValue;
     pub(crate) async fn sleep(ms: f64);
     /// Lets other messages be handled first.
     pub(crate) async fn turn();
@@ -107,6 +107,11 @@ pub(crate) async fn estimate() -> (u64, u64) {
     (number(0), number(1))
 }
 
+/// Why there is no GPU, if so.
+pub(crate) async fn why_no_gpu() -> Option<String> {
+    why_no_gpu_raw().await.as_string().filter(|why| !why.is_empty())
+}
+
 /// What a JavaScript error says.
 pub(crate) fn message(error: &JsValue) -> String {
     match error.dyn_ref::<js_sys::Error>() {
@@ -117,6 +122,18 @@ pub(crate) fn message(error: &JsValue) -> String {
             .and_then(|message| message.as_string())
             .or_else(|| error.as_string())
             .unwrap_or_else(|| format!("{error:?}")),
+    }
+}
+
+/// What an error of the engine means to who asked.
+pub(crate) fn engine_problem(error: &engine::Error) -> Problem {
+    let mut innermost = error;
+    while let engine::Error::InFile { source, .. } = innermost {
+        innermost = source;
+    }
+    match innermost {
+        engine::Error::Tensor(tensor::Error::Device { .. }) => Problem::Device { message: error.to_string() },
+        _ => input_problem(error),
     }
 }
 

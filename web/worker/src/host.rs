@@ -4,17 +4,21 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
+use engine::ModelFiles;
 use js_sys::{Array, Reflect};
-use protocol::{Event, ModelReport, Problem, Request, Source};
+use protocol::{EngineChoice, EngineKind, EngineReport, Event, ModelReport, Problem, Request, Source};
 use serde::Serialize;
+use tensor::SharedBytes;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{AbortController, AbortSignal, File, MessageEvent};
 
-use crate::answer::{Local, caption_messages, engine_report};
-use crate::browser::{now, scope, turn};
+use crate::answer::{Local, caption_messages};
+use crate::browser::{engine_problem, now, scope, turn};
+use crate::gpu::Chosen;
 use crate::remote::Remote;
-use crate::store::Progress;
+use crate::store::{Fetched, Progress};
+use crate::told::Told;
 use crate::{local, store};
 
 /// The list of files of the model beside the page.
@@ -22,8 +26,26 @@ const EMBEDDED: &str = "model/manifest.json";
 
 /// What answers.
 enum Model {
-    Local(Box<Local>),
+    Here(Box<Here>),
     Remote(Remote),
+}
+
+/// A model in this worker, and how to load it again.
+struct Here {
+    local: Local,
+    origin: Origin,
+    /// Whether it runs on something that can be lost.
+    is_on_gpu: bool,
+    /// How often that happened since it last answered without.
+    n_lost: usize,
+}
+
+/// What a model was loaded from, and on what.
+#[derive(Clone)]
+struct Origin {
+    source: Source,
+    files: Vec<File>,
+    engine: EngineChoice,
 }
 
 struct Host {
@@ -43,7 +65,7 @@ pub fn start() {
         Closure::<dyn Fn(MessageEvent)>::new(move |event: MessageEvent| receive(&host, &event.data()));
     scope().set_onmessage(Some(on_message.as_ref().unchecked_ref()));
     on_message.forget();
-    tell(&Event::Started { engine: engine_report() });
+    tell(Event::Started);
 }
 
 /// A message holds a `request`, and `files` where the request is about some.
@@ -54,7 +76,7 @@ fn receive(host: &Rc<Host>, message: &JsValue) {
         Err(error) => {
             let id = Reflect::get(&field("request"), &"id".into()).ok().and_then(|id| id.as_f64());
             let problem = Problem::Input { message: format!("this is no request: {error}") };
-            return tell(&Event::Failed { id: id.unwrap_or(0.0) as u32, problem });
+            return tell(Event::Failed { id: id.unwrap_or(0.0) as u32, problem });
         }
     };
     if let Request::Cancel { id } = request {
@@ -93,7 +115,7 @@ async fn work(host: Rc<Host>) {
             false => perform(request, files, &mut model, &signal).await,
         };
         host.aborts.borrow_mut().remove(&id);
-        tell(&result.unwrap_or_else(|problem| Event::Failed { id, problem }));
+        tell(result.unwrap_or_else(|problem| Event::Failed { id, problem }));
         turn().await;
     }
     MODEL.set(model);
@@ -108,10 +130,10 @@ async fn perform(
     signal: &AbortSignal,
 ) -> Result<Event, Problem> {
     match request {
-        Request::Load { id, source } => {
+        Request::Load { id, source, engine } => {
             // Two models at once may not fit.
             *model = None;
-            let (loaded, report) = load(id, source, files, signal).await?;
+            let (loaded, report) = load(id, Origin { source, files, engine }, signal, &tell).await?;
             *model = Some(loaded);
             Ok(Event::Loaded { id, model: report })
         }
@@ -135,12 +157,72 @@ async fn answer(
     model: &mut Option<Model>,
     signal: &AbortSignal,
 ) -> Result<Event, Problem> {
-    let answer = match model {
+    let answer = match model.take() {
         None => return Err(Problem::NoModel),
-        Some(Model::Local(local)) => local.answer(id, messages, options, signal, &tell).await?,
-        Some(Model::Remote(remote)) => remote.answer(id, messages, options, signal, &tell).await?,
+        Some(Model::Remote(remote)) => {
+            let answer = remote.answer(id, messages, options, signal, &tell).await;
+            *model = Some(Model::Remote(remote));
+            answer?
+        }
+        Some(Model::Here(here)) => {
+            let ask = Ask { id, messages, options, signal, told: Told::default() };
+            let (here, answer) = ask.answered_by(*here).await;
+            *model = here.map(|here| Model::Here(Box::new(here)));
+            answer?
+        }
     };
     Ok(Event::Answered { id, answer })
+}
+
+/// A conversation that waits for its answer.
+struct Ask<'a> {
+    id: u32,
+    messages: &'a [protocol::Message],
+    options: &'a protocol::Options,
+    signal: &'a AbortSignal,
+    told: Told,
+}
+
+impl Ask<'_> {
+    /// Returns the answer, and the model that gave it. A graphics processor that was lost on the way, or before,
+    /// does not matter: the model is loaded again, and the answer goes on where it was.
+    async fn answered_by(&self, mut here: Here) -> (Option<Here>, Result<protocol::Answer, Problem>) {
+        let lost = match self.try_on(&mut here).await {
+            Err(Problem::Device { message }) if here.is_on_gpu => message,
+            answer => {
+                here.n_lost = if answer.is_ok() { 0 } else { here.n_lost };
+                return (Some(here), answer);
+            }
+        };
+        let (mut origin, n_lost) = (here.origin.clone(), here.n_lost + 1);
+        drop(here);
+        // What fails each time is no use. Browsers may also give none after a failure.
+        if n_lost > 1 {
+            origin.engine = EngineChoice::Processor;
+        }
+        let mut loaded = load(self.id, origin.clone(), self.signal, &|_| {}).await;
+        if let Err(Problem::Device { .. }) = loaded {
+            origin.engine = EngineChoice::Processor;
+            loaded = load(self.id, origin, self.signal, &|_| {}).await;
+        }
+        let mut here = match loaded {
+            Ok((Model::Here(here), _)) => Here { n_lost, ..*here },
+            Ok((Model::Remote(_), _)) => unreachable!("it was loaded here before"),
+            Err(problem) => return (None, Err(problem)),
+        };
+        self.told.begin_again();
+        let answer = self.try_on(&mut here).await.map(|mut answer| {
+            let place = if here.is_on_gpu { "" } else { ", on the processor" };
+            answer.notes.push(format!("the model was loaded again on the way{place}: {lost}"));
+            answer
+        });
+        (Some(here), answer)
+    }
+
+    async fn try_on(&self, here: &mut Here) -> Result<protocol::Answer, Problem> {
+        let tell = |event| self.told.new_part(event).into_iter().for_each(tell);
+        here.local.answer(self.id, self.messages, self.options, self.signal, &tell).await
+    }
 }
 
 async fn stored(id: u32) -> Result<Event, Problem> {
@@ -148,15 +230,16 @@ async fn stored(id: u32) -> Result<Event, Problem> {
     Ok(Event::Stored { id, models, usage: usage as f64, quota: quota as f64 })
 }
 
+/// Loads a model; `tell` hears how far it is.
 async fn load(
     id: u32,
-    source: Source,
-    files: Vec<File>,
+    origin: Origin,
     signal: &AbortSignal,
+    tell: &dyn Fn(Event),
 ) -> Result<(Model, ModelReport), Problem> {
     let started = now();
     let mut progress = |progress: Progress<'_>| {
-        tell(&Event::Fetching {
+        tell(Event::Fetching {
             id,
             file: progress.file.to_owned(),
             done: progress.done as f64,
@@ -164,14 +247,12 @@ async fn load(
             from_store: progress.from_store,
         });
     };
+    let Origin { source, files, engine } = origin.clone();
     let fetched = match source {
         Source::Server { url, key } => {
             let remote = Remote::open(&url, key.as_deref(), signal).await?;
-            let engine = protocol::EngineReport {
-                kind: protocol::EngineKind::Server,
-                detail: url,
-                why: "you chose a server".into(),
-            };
+            let engine =
+                EngineReport { kind: EngineKind::Server, detail: url, why: "you chose a server".into() };
             let report = ModelReport {
                 name: remote.model.clone(),
                 engine,
@@ -187,21 +268,38 @@ async fn load(
         Source::Url { url } => store::fetch(&absolute(&url)?, signal, &mut progress).await?,
         Source::Files { name } => local::read(name, files, signal, &mut progress).await?,
     };
-    tell(&Event::Preparing { id });
+    tell(Event::Preparing { id });
     turn().await;
-    let (name, notes) = (fetched.name.clone(), fetched.notes.clone());
-    let bytes = fetched.files.iter().map(|(_, bytes)| bytes.len() as f64).sum();
-    let local = Local::open(fetched)?;
+    let Fetched { name, files, notes } = fetched;
+    let bytes = files.iter().map(|(_, bytes)| bytes.len() as f64).sum();
+    let files = files.into_iter().map(|(name, bytes)| (name, SharedBytes::new(bytes))).collect();
+    let (local, engine) = put_together(&ModelFiles::from_bytes(name.as_str(), files), engine).await?;
     let report = ModelReport {
         name,
-        engine: engine_report(),
         takes_pictures: Some(local.takes_pictures()),
         bytes,
         context_limit: local.context_limit(),
         load_ms: now() - started,
         notes,
+        engine,
     };
-    Ok((Model::Local(Box::new(local)), report))
+    let is_on_gpu = report.engine.kind == EngineKind::WebGpu;
+    Ok((Model::Here(Box::new(Here { local, origin, is_on_gpu, n_lost: 0 })), report))
+}
+
+/// Loads a model on what was chosen. Whatever a graphics processor has against it, the processor may have not.
+async fn put_together(files: &ModelFiles, choice: EngineChoice) -> Result<(Local, EngineReport), Problem> {
+    let Chosen { gpu, mut report } = Chosen::by(choice).await?;
+    let is_bound = gpu.is_none() || choice != EngineChoice::Fastest;
+    let opened = match Local::open(files, gpu) {
+        Err(error) if !is_bound => {
+            let chosen = Chosen::processor(format!("the graphics processor cannot: {error}"));
+            report = chosen.report;
+            Local::open(files, None)
+        }
+        opened => opened,
+    };
+    Ok((opened.map_err(|error| engine_problem(&error))?, report))
 }
 
 /// An address as seen from this worker's script.
@@ -215,7 +313,7 @@ fn absolute(url: &str) -> Result<String, Problem> {
     }
 }
 
-fn tell(event: &Event) {
+fn tell(event: Event) {
     let serializer = serde_wasm_bindgen::Serializer::new().serialize_missing_as_null(true);
     match event.serialize(&serializer) {
         // Only a page that is gone does not take a message.

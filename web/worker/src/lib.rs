@@ -6,12 +6,14 @@
 //! - `host` takes requests one after the other, and cancels between two tokens;
 //! - `answer` loads models and drives the engine;
 //! - `store` fetches the files of a model, keeps them in the origin private file system, and checks every chunk;
-//! - `remote` asks a server instead.
+//! - `remote` asks a server instead;
+//! - `gpu` decides what computes, and `told` hides that an answer was begun again because that went away.
 //!
-//! What needs no browser ([`chunks`], [`sse`]) is tested on its own.
+//! What needs no browser ([`chunks`], [`sse`], [`told`]) is tested on its own.
 
 pub mod chunks;
 pub mod sse;
+pub mod told;
 
 #[cfg(target_family = "wasm")]
 mod answer;
@@ -19,6 +21,8 @@ mod answer;
 mod browser;
 #[cfg(target_family = "wasm")]
 mod fetch;
+#[cfg(target_family = "wasm")]
+mod gpu;
 #[cfg(target_family = "wasm")]
 pub mod host;
 #[cfg(target_family = "wasm")]

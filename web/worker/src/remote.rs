@@ -69,7 +69,7 @@ impl Remote {
         messages: &[Message],
         options: &Options,
         signal: &AbortSignal,
-        tell: &dyn Fn(&Event),
+        tell: &dyn Fn(Event),
     ) -> Result<Answer, Problem> {
         let started = now();
         let request = json!({
@@ -108,7 +108,7 @@ impl Remote {
         id: u32,
         request: &str,
         signal: &AbortSignal,
-        tell: &dyn Fn(&Event),
+        tell: &dyn Fn(Event),
         started: f64,
         answer: &mut Answer,
     ) -> Result<(), Problem> {
@@ -128,7 +128,7 @@ impl Remote {
         Ok(())
     }
 
-    fn take(&self, id: u32, event: &Value, tell: &dyn Fn(&Event), started: f64, answer: &mut Answer) {
+    fn take(&self, id: u32, event: &Value, tell: &dyn Fn(Event), started: f64, answer: &mut Answer) {
         let choice = &event["choices"][0];
         let delta = &choice["delta"];
         let mut said = |text: &str| {
@@ -140,11 +140,11 @@ impl Remote {
         };
         if let Some(text) = delta["reasoning_content"].as_str().filter(|text| said(text)) {
             answer.reasoning.get_or_insert_default().push_str(text);
-            tell(&Event::Reasoning { id, text: text.into() });
+            tell(Event::Reasoning { id, text: text.into() });
         }
         if let Some(text) = delta["content"].as_str().filter(|text| said(text)) {
             answer.text.push_str(text);
-            tell(&Event::Text { id, text: text.into() });
+            tell(Event::Text { id, text: text.into() });
         }
         if choice["finish_reason"] == "length" {
             answer.stop_reason = StopReason::MaxTokens;
