@@ -14,8 +14,8 @@ const DOT_VALUES: usize = 1 << 14;
 const TILE_VALUES: usize = 1 << 18;
 /// Weight values a task multiplies at least in integers.
 const INTEGER_VALUES: usize = 1 << 17;
-/// Most parts of a product in integers.
-const MAX_PARTS: usize = 64;
+/// Most parts of a product in integers for each thread: the start of every part is read before it can be foreseen.
+const PARTS_PER_THREAD: usize = 4;
 
 /// `x` `[n, cols]` through a dense weight `[rows, cols]` → `[n, rows]`.
 pub(crate) fn dense(x: &[f32], w: &[f32], bias: Option<&[f32]>, cols: usize, threads: Threads) -> Vec<f32> {
@@ -92,10 +92,11 @@ pub(crate) fn in_integers<const N: usize>(
     let x = Activations::from_tiles(x, cols, &tiles).expect("one tile for every few rows");
     let mut ys = ws.map(|(w, _)| vec![0.0; x.n_rows() * w.rows()]);
     let mut parts = Vec::new();
+    let max_parts = PARTS_PER_THREAD * team::n_threads();
     for ((w, _), y) in ws.iter().zip(&mut ys) {
         let rows = w.rows();
         // As many parts as even the load out, none so small that handing it over costs more than it does.
-        let width = INTEGER_VALUES.div_ceil(cols).max(rows.div_ceil(MAX_PARTS)).next_multiple_of(64);
+        let width = INTEGER_VALUES.div_ceil(cols).max(rows.div_ceil(max_parts)).next_multiple_of(64);
         let matrix = w.matrix();
         parts.extend(Columns::new(y, rows).chunks(width).enumerate().map(|(i, y)| (matrix, i * width, y)));
     }
