@@ -1,6 +1,7 @@
 """The official Anthropic client, unchanged."""
 
 import base64
+import json
 
 import anthropic
 import pytest
@@ -60,6 +61,29 @@ def test_errors(client):
         ask(client, extra_body={"temperature": 3})
     with pytest.raises(anthropic.BadRequestError, match="more than"):
         ask(client, messages=[{"role": "user", "content": "word " * 5000}])
-    tool = {"name": "f", "input_schema": {"type": "object", "properties": {}}}
-    with pytest.raises(anthropic.BadRequestError, match="tools: "):
-        ask(client, tools=[tool])
+    with pytest.raises(anthropic.BadRequestError, match="tool_choice"):
+        ask(client, tool_choice={"type": "tool", "name": "missing"})
+
+
+def test_tools(client):
+    schema = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
+    tool = {"name": "weather", "input_schema": {**schema, "additionalProperties": False}}
+    choice = {"type": "any", "disable_parallel_tool_use": True}
+    answer = ask(client, tools=[tool], tool_choice=choice, max_tokens=200)
+    assert answer.stop_reason == "tool_use"
+    [call] = answer.content
+    assert call.name == "weather" and call.input["city"] in ("Paris", "Rome")
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "Sunny."}
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer.content}]
+    ask(client, messages=[*turns, {"role": "user", "content": [result]}], tools=[tool], tool_choice={"type": "none"})
+    with client.messages.stream(
+        model="ocelli", max_tokens=200, messages=[{"role": "user", "content": "Hi"}], tools=[tool], tool_choice=choice
+    ) as stream:
+        assert stream.get_final_message().content[0].input["city"] in ("Paris", "Rome")
+
+
+def test_structured_output(client):
+    schema = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
+    form = {"format": {"type": "json_schema", "schema": {**schema, "additionalProperties": False}}}
+    answer = ask(client, output_config=form, max_tokens=200)
+    assert json.loads(answer.content[0].text)["city"] in ("Paris", "Rome")

@@ -1,5 +1,7 @@
 """The official Ollama client, unchanged."""
 
+import json
+
 import ollama
 import pytest
 
@@ -47,7 +49,16 @@ def test_errors(client):
     with pytest.raises(ollama.ResponseError, match="is not served here") as caught:
         client.chat("llama3", HI)
     assert caught.value.status_code == 404
-    with pytest.raises(ollama.ResponseError, match="format: "):
-        client.chat("ocelli", HI, format="json")
     with pytest.raises(ollama.ResponseError, match="options.temperature"):
         client.chat("ocelli", HI, options={"temperature": -1})
+
+
+def test_tools_and_formats(client):
+    schema = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
+    schema["additionalProperties"] = False
+    answer = client.chat("ocelli", HI, format=schema)
+    assert json.loads(answer.message.content)["city"] in ("Paris", "Rome")
+    tool = {"type": "function", "function": {"name": "weather", "description": "Tells it.", "parameters": schema}}
+    turns = [*HI, {"role": "assistant", "tool_calls": [{"function": {"name": "weather", "arguments": {"city": "Rome"}}}]}]
+    answer = client.chat("ocelli", [*turns, {"role": "tool", "tool_name": "weather", "content": "Sunny."}], tools=[tool], options=GREEDY)
+    assert answer.done

@@ -1,6 +1,7 @@
 """The official OpenAI client, unchanged."""
 
 import base64
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import openai
@@ -69,7 +70,75 @@ def test_errors(client):
         ask(client, temperature=-1)
     assert caught.value.param == "temperature"
     with pytest.raises(openai.BadRequestError, match="response_format"):
-        ask(client, response_format={"type": "json_object"})
+        ask(client, response_format={"type": "xml"})
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Paris", "Rome"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+
+
+def check(text):
+    arguments = json.loads(text)
+    assert arguments["city"] in ("Paris", "Rome") and 1 <= arguments["days"] <= 9
+
+
+def test_tools(client):
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}]
+    wishes = {"tools": tools, "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 200}
+    choice = ask(client, **wishes).choices[0]
+    assert choice.finish_reason == "tool_calls"
+    [call] = choice.message.tool_calls
+    assert call.function.name == "weather"
+    check(call.function.arguments)
+    chunks = [chunk.choices[0].delta for chunk in ask(client, stream=True, **wishes)]
+    check("".join(delta.tool_calls[0].function.arguments for delta in chunks if delta.tool_calls))
+    result = {"role": "tool", "tool_call_id": call.id, "content": "Sunny."}
+    assert ask(client, messages=[*HI, choice.message, result], tools=tools, tool_choice="none").choices
+
+
+def test_structured_output(client, picture):
+    form = {"type": "json_schema", "json_schema": {"name": "place", "schema": SCHEMA, "strict": True}}
+    url = "data:image/png;base64," + base64.b64encode(picture).decode()
+    seen = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+    for seed, messages in enumerate((HI, seen)):
+        wishes = {"response_format": form, "messages": messages, "max_tokens": 200, "temperature": 1, "seed": seed}
+        whole = ask(client, **wishes).choices[0].message.content
+        check(whole)
+        chunks = ask(client, stream=True, **wishes)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole
+    with pytest.raises(openai.BadRequestError, match="form"):
+        ask(client, response_format={**form, "json_schema": {"name": "x", "schema": {"type": "colour"}}})
+
+
+def test_responses(client):
+    wishes = {"model": "ocelli", "temperature": 0, "max_output_tokens": 24}
+    first = client.responses.create(input="Hi", instructions="Be brief.", **wishes)
+    assert first.output_text and first.status in ("completed", "incomplete")
+    second = client.responses.create(input="So?", previous_response_id=first.id, **wishes)
+    assert second.usage.input_tokens > first.usage.output_tokens
+    assert client.responses.retrieve(second.id).output_text == second.output_text
+    client.responses.delete(second.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.create(input="x", previous_response_id=second.id, **wishes)
+    with client.responses.stream(input="Hi", instructions="Be brief.", **wishes) as stream:
+        text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        assert text == first.output_text == stream.get_final_response().output_text
+    tool = {"type": "function", "name": "weather", "parameters": SCHEMA, "strict": True}
+    wishes["max_output_tokens"] = 200
+    asked = client.responses.create(input="Where?", tools=[tool], tool_choice="required", parallel_tool_calls=False, **wishes)
+    [call] = asked.output
+    check(call.arguments)
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "Sunny."}
+    told = client.responses.create(
+        input=[result], previous_response_id=asked.id, tools=[tool], tool_choice="none", **wishes
+    )
+    assert told.output_text
+    form = {"format": {"type": "json_schema", "name": "place", "schema": SCHEMA, "strict": True}}
+    check(client.responses.create(input="Where?", text=form, **wishes).output_text)
 
 
 def test_cancelling_frees_the_slot():

@@ -212,6 +212,29 @@ impl Backend for Candle {
         Ok(())
     }
 
+    fn read_cache(&self, cache: &KvCache) -> Result<Option<[Vec<f32>; 2]>> {
+        cache.read().map(Some).map_err(device("read_cache"))
+    }
+
+    fn append_cache(&self, cache: &mut KvCache, k: &[f32], v: &[f32]) -> Result<bool> {
+        let width = cache.heads.kv_width();
+        check("append_cache", k.len() == v.len() && k.len().is_multiple_of(width), || {
+            format!("{} keys and {} values in rows of {width}", k.len(), v.len())
+        })?;
+        match self.composed {
+            false => drop(cache.append_host(k, v).map_err(device("append_cache"))?),
+            true if k.is_empty() => {}
+            true => {
+                let rows =
+                    |values: &[f32]| Tensor::from_slice(values, (values.len() / width, width), &self.device);
+                let (k, v) =
+                    (rows(k).map_err(device("append_cache"))?, rows(v).map_err(device("append_cache"))?);
+                cache.append_device(&k, &v).map_err(device("append_cache"))?;
+            }
+        }
+        Ok(true)
+    }
+
     fn shape(&self, x: &Tensor) -> (usize, usize) {
         match *x.dims() {
             [rows, cols] => (rows, cols),

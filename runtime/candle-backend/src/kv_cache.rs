@@ -45,6 +45,17 @@ impl KvCache {
         }
     }
 
+    /// A copy of all keys and values on the host.
+    pub(crate) fn read(&self) -> Result<[Vec<f32>; 2]> {
+        match &self.rows {
+            Rows::Host(rows) => Ok(rows.read()),
+            Rows::Device { k, v, len } => {
+                let values = |x: &Tensor| x.narrow(0, 0, *len)?.flatten_all()?.to_vec1();
+                Ok([values(k)?, values(v)?])
+            }
+        }
+    }
+
     /// Appends rows to a host cache; returns all of it.
     pub(crate) fn append_host(&mut self, new_k: &[f32], new_v: &[f32]) -> Result<&KeysValues> {
         match &mut self.rows {

@@ -1,12 +1,32 @@
-//! Reasoning and answer told apart while the text streams in.
+//! Reasoning, answer and tool calls told apart while the text streams in.
+
+mod calls;
+
+use crate::{ToolCall, guide};
+use calls::{Found, OPEN};
 
 /// A part of what the model wrote.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Piece {
     /// Between `<think>` and `</think>`.
     Reasoning(String),
-    /// The answer, without a `<response>` wrapper; tool calls stay as they were written.
+    /// The answer, without a `<response>` wrapper.
     Text(String),
+    /// A whole tool call.
+    Call(ToolCall),
+    /// What stands where a tool call should, tags included, but cannot be read as one.
+    BrokenCall(String),
+}
+
+/// What an answer may hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AnswerShape {
+    /// The prompt ends inside `<think>`.
+    pub in_reasoning: bool,
+    /// Tools were offered; without, calls stay text as they were written.
+    pub tools: bool,
+    /// Behind the reasoning and the template's own frame every character counts, whatever it spells.
+    pub verbatim: bool,
 }
 
 /// Splits streamed text into [`Piece`]s; tags may arrive in any number of parts.
@@ -15,8 +35,10 @@ pub enum Piece {
 /// all is answer.
 #[derive(Debug, Clone)]
 pub struct AnswerParser {
+    shape: AnswerShape,
     state: State,
     pending: String,
+    n_calls: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,14 +53,20 @@ enum State {
     Response(bool),
     /// After `</response>`.
     AfterResponse,
+    /// Inside `<tool_call>`, by its number.
+    Call(usize),
+    /// After `</tool_call>`, by its number.
+    AfterCall(usize),
     Text,
+    /// To the end, whatever comes.
+    Verbatim,
 }
 
 impl AnswerParser {
-    /// A parser for the answer to a prompt that ends inside `<think>`, or does not.
-    pub fn new(in_reasoning: bool) -> Self {
-        let state = if in_reasoning { State::Reasoning(false) } else { State::Start };
-        Self { state, pending: String::new() }
+    /// A parser for an answer of this shape.
+    pub fn new(shape: AnswerShape) -> Self {
+        let state = if shape.in_reasoning { State::Reasoning(false) } else { State::Start };
+        Self { shape, state, pending: String::new(), n_calls: 0 }
     }
 
     /// Takes more text and returns what is certain with it.
@@ -50,6 +78,11 @@ impl AnswerParser {
     /// Ends the text and returns what was held back.
     pub fn finish(&mut self) -> Vec<Piece> {
         self.run(true)
+    }
+
+    /// Whether what comes next is reasoning.
+    pub fn is_reasoning(&self) -> bool {
+        matches!(self.state, State::Reasoning(_))
     }
 
     fn run(&mut self, last: bool) -> Vec<Piece> {
@@ -66,27 +99,24 @@ impl AnswerParser {
     /// Does what the state asks; if that changes the state, there may be more to do.
     fn step(&mut self, last: bool, pieces: &mut Vec<Piece>) {
         match self.state {
-            State::Start => {
-                let text = self.pending.trim_start();
-                if let Some(rest) = text.strip_prefix("<think>") {
-                    self.go(State::Reasoning(false), rest.len());
-                } else if let Some(rest) = text.strip_prefix("<response>") {
-                    self.go(State::Response(false), rest.len());
-                } else if last || !may_become(text, &["<think>", "<response>"]) {
-                    self.state = State::Text;
+            State::Start if self.shape.verbatim => {
+                let text = self.pending.as_str();
+                if self.opens_call(text) {
+                    self.open_call(text.len() - OPEN.len());
+                } else if last || !self.may_open(text, &[OPEN]) {
+                    self.state = State::Verbatim;
                 }
             }
-            State::AfterReasoning => {
-                let text = self.pending.trim_start_matches('\n');
-                if let Some(rest) = text.strip_prefix("<response>") {
-                    self.go(State::Response(false), rest.len());
-                } else if last || !may_become(text, &["<response>"]) {
-                    self.go(State::Text, text.len());
-                }
-            }
+            State::Start => self.begin(&["<think>", "<response>", OPEN], last, true),
+            State::AfterReasoning if self.shape.verbatim => self.begin_verbatim(last),
+            State::AfterReasoning => self.begin(&["<response>", OPEN], last, false),
+            State::AfterCall(_) => self.begin(&["<response>", OPEN], last, false),
             State::AfterResponse => {
                 let text = self.pending.trim_start_matches('\n');
-                if !text.is_empty() {
+                if self.opens_call(text) {
+                    let rest = text.len() - OPEN.len();
+                    self.open_call(rest);
+                } else if !text.is_empty() && (last || !self.may_open(text, &[OPEN])) {
                     pieces.push(Piece::Text("\n".to_owned()));
                     self.go(State::Text, text.len());
                 }
@@ -103,8 +133,82 @@ impl AnswerParser {
                 self.state = if closed { State::AfterResponse } else { State::Response(begun) };
                 push(pieces, Piece::Text, text);
             }
-            State::Text => push(pieces, Piece::Text, std::mem::take(&mut self.pending)),
+            State::Call(n) => {
+                match calls::find(&self.pending, last, || format!("call_{n}")) {
+                    Found::Unfinished => return,
+                    Found::Call(call, end) => {
+                        self.pending.drain(..end);
+                        pieces.push(Piece::Call(call));
+                    }
+                    Found::Broken(end) => {
+                        let raw: String = self.pending.drain(..end).collect();
+                        pieces.push(Piece::BrokenCall(OPEN.to_owned() + &raw));
+                    }
+                }
+                self.state = State::AfterCall(n);
+            }
+            State::Text if self.shape.tools => {
+                let at = self.pending.find(OPEN);
+                let end = at.unwrap_or_else(|| match last {
+                    true => self.pending.len(),
+                    false => self.pending.len() - partial_suffix(&self.pending, OPEN),
+                });
+                // Newlines before a call are not part of the answer; whether one follows is not known yet.
+                let shown = match at.is_none() && last {
+                    true => end,
+                    false => self.pending[..end].trim_end_matches('\n').len(),
+                };
+                push(pieces, Piece::Text, self.pending[..shown].to_owned());
+                match at {
+                    Some(at) => self.open_call(self.pending.len() - at - OPEN.len()),
+                    None => drop(self.pending.drain(..shown)),
+                }
+            }
+            State::Text | State::Verbatim => push(pieces, Piece::Text, std::mem::take(&mut self.pending)),
         }
+    }
+
+    /// Goes on with the first of `tags` that the text begins with, white space apart, or with plain text.
+    fn begin(&mut self, tags: &[&str], last: bool, keeps_blank: bool) {
+        let text = match keeps_blank {
+            true => self.pending.trim_start(),
+            false => self.pending.trim_start_matches('\n'),
+        };
+        let found = tags.iter().find_map(|tag| Some((*tag, text.strip_prefix(*tag)?.len())));
+        match found {
+            Some(("<think>", rest)) => self.go(State::Reasoning(false), rest),
+            Some(("<response>", rest)) => self.go(State::Response(false), rest),
+            Some((_, rest)) if self.shape.tools => self.open_call(rest),
+            _ if !last && self.may_open(text, tags) => {}
+            _ if keeps_blank => self.state = State::Text,
+            _ => self.go(State::Text, text.len()),
+        }
+    }
+
+    /// Takes away what the grammar of `guide` frames an answer with; all else is the answer.
+    fn begin_verbatim(&mut self, last: bool) {
+        let blank = self.pending.len() - self.pending.trim_start_matches('\n').len();
+        let text = &self.pending[blank.min(guide::BEFORE_RESPONSE.len())..];
+        if self.opens_call(text) {
+            self.open_call(text.len() - OPEN.len());
+        } else if let Some(rest) = text.strip_prefix(guide::RESPONSE) {
+            self.go(State::Verbatim, rest.len());
+        } else if last || !self.may_open(text, &[guide::RESPONSE, OPEN]) {
+            self.go(State::Verbatim, self.pending.len() - blank.min(guide::BEFORE_ANSWER.len()));
+        }
+    }
+
+    fn opens_call(&self, text: &str) -> bool {
+        self.shape.tools && text.starts_with(OPEN)
+    }
+
+    fn open_call(&mut self, rest_len: usize) {
+        self.go(State::Call(self.n_calls), rest_len);
+        self.n_calls += 1;
+    }
+
+    fn may_open(&self, text: &str, tags: &[&str]) -> bool {
+        tags.iter().any(|tag| (*tag != OPEN || self.shape.tools) && tag.starts_with(text))
     }
 
     fn go(&mut self, state: State, rest_len: usize) {
@@ -141,10 +245,6 @@ fn push(pieces: &mut Vec<Piece>, kind: fn(String) -> Piece, text: String) {
     }
 }
 
-fn may_become(text: &str, tags: &[&str]) -> bool {
-    tags.iter().any(|tag| tag.starts_with(text))
-}
-
 /// Length of the longest end of `text` that `word` begins with, but for the whole word.
 pub(crate) fn partial_suffix(text: &str, word: &str) -> usize {
     let longest = text.len().min(word.len().saturating_sub(1));
@@ -157,58 +257,4 @@ pub(crate) fn without_reasoning(text: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Feeds `text` in parts of every length; reasoning and answer must not depend on it.
-    #[track_caller]
-    fn check(in_reasoning: bool, text: &str, reasoning: &str, answer: &str) {
-        let chars: Vec<char> = text.chars().collect();
-        for part in 1..=chars.len().max(1) {
-            let mut parser = AnswerParser::new(in_reasoning);
-            let mut pieces = Vec::new();
-            for part in chars.chunks(part) {
-                pieces.extend(parser.push(&part.iter().collect::<String>()));
-            }
-            pieces.extend(parser.finish());
-            let mut found = (String::new(), String::new());
-            for piece in pieces {
-                match piece {
-                    Piece::Reasoning(text) => found.0.push_str(&text),
-                    Piece::Text(text) => found.1.push_str(&text),
-                }
-            }
-            assert_eq!(found, (reasoning.to_owned(), answer.to_owned()), "{text:?} in parts of {part}");
-        }
-    }
-
-    #[test]
-    fn opened_reasoning_ends_at_its_tag() {
-        check(true, "because\n\nso\n</think>\n\n\n<response>\nYes.\n</response>\n", "because\n\nso", "Yes.");
-        check(true, "\nbecause</think>\n\nYes.\n", "because", "Yes.\n");
-        check(true, "a < b </thin </think>c", "a < b </thin ", "c");
-        check(true, "never closed\n", "never closed", "");
-        check(true, "</think>x", "", "x");
-    }
-
-    #[test]
-    fn without_reasoning_all_is_answer() {
-        check(false, "a </think> b", "", "a </think> b");
-        check(false, "  plain\n", "", "  plain\n");
-        check(false, "<thin air", "", "<thin air");
-        check(false, "", "", "");
-    }
-
-    #[test]
-    fn the_model_may_open_reasoning_itself() {
-        check(false, "\n<think>\nhm\n</think>\n\nYes", "hm", "Yes");
-        check(false, "<response>\n\nYes\nand no\n</response>", "", "Yes\nand no");
-    }
-
-    #[test]
-    fn tool_calls_stay_text() {
-        let call = "<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>\n";
-        check(true, &format!("hm\n</think>\n\n\n{call}"), "hm", call);
-        check(true, &format!("</think><response>\nok\n</response>\n{call}"), "", &format!("ok\n{call}"));
-    }
-}
+mod tests;

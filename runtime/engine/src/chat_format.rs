@@ -5,7 +5,8 @@ use tokenizer::Tokenizer;
 use vision::Preprocessor;
 
 use crate::chat_template::{BuiltIn, ChatTemplate};
-use crate::prompt::PromptBuilder;
+use crate::guide::Guides;
+use crate::prompt::{PromptBuilder, ToolSupport};
 use crate::{Error, GenerateOptions, Message, ModelFiles, Prompt, Result};
 
 /// Tokens that end a turn in some of ERNIE's templates, beside the configured ones.
@@ -18,6 +19,8 @@ pub struct ChatFormat {
     preprocessor: Preprocessor,
     config: Config,
     stop_ids: Vec<u32>,
+    tool_support: ToolSupport,
+    guides: Guides,
 }
 
 /// What a [`ChatFormat`] takes from the small files of a model.
@@ -51,7 +54,9 @@ impl ChatFormat {
     ) -> Self {
         let mut stop_ids = config.tokens.eos.clone();
         stop_ids.extend(TURN_ENDS.iter().filter_map(|token| tokenizer.token_id(token)));
-        Self { tokenizer, template, preprocessor, config, stop_ids }
+        let tool_support = ToolSupport::of(&template, &config);
+        let guides = Guides::default();
+        Self { tokenizer, template, preprocessor, config, stop_ids, tool_support, guides }
     }
 
     /// The format of a model whose weights need not be loaded.
@@ -92,6 +97,11 @@ impl ChatFormat {
         self.config.vision.is_some()
     }
 
+    /// Whether the model's own template tells it of tools; else they are described in the system text.
+    pub fn knows_tools(&self) -> bool {
+        self.tool_support.lists_tools
+    }
+
     /// Tokens that a prompt and its answer may have together.
     pub fn context_limit(&self) -> usize {
         self.config.text.max_position_embeddings
@@ -107,16 +117,17 @@ impl ChatFormat {
     /// # Errors
     /// If the template refuses the conversation.
     pub fn render(&self, messages: &[Message], options: &GenerateOptions) -> Result<String> {
-        let text = self.builder().render(messages, options.enable_thinking)?;
+        let text = self.builder().render(messages, options)?;
         Ok(text.replace(tokenizer::GUARD, ""))
     }
 
     /// Token ids and pictures of a conversation.
     ///
     /// # Errors
-    /// If the template refuses the conversation, or it holds pictures that the model cannot take.
+    /// If the template refuses the conversation, it holds pictures that the model cannot take, or the answer
+    /// cannot have the form that the options ask for.
     pub fn prompt(&self, messages: &[Message], options: &GenerateOptions) -> Result<Prompt> {
-        self.builder().build(messages, options.enable_thinking)
+        self.builder().build(messages, options)
     }
 
     /// Plain text as a prompt, without a template. Control tokens in it stay text.
@@ -140,7 +151,14 @@ impl ChatFormat {
     }
 
     fn builder(&self) -> PromptBuilder<'_> {
-        PromptBuilder { template: &self.template, tokenizer: &self.tokenizer, config: &self.config }
+        PromptBuilder {
+            template: &self.template,
+            tokenizer: &self.tokenizer,
+            config: &self.config,
+            tool_support: self.tool_support,
+            guides: &self.guides,
+            stop_ids: &self.stop_ids,
+        }
     }
 }
 

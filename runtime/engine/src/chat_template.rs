@@ -35,6 +35,7 @@ const NAME: &str = "chat";
 /// A compiled chat template.
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    wraps_answers: bool,
 }
 
 /// The templates that every build carries, for model files without one.
@@ -133,12 +134,17 @@ impl ChatTemplate {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
         environment.add_template_owned(NAME, source.to_owned()).map_err(|error| template_error(&error))?;
-        Ok(Self { environment })
+        Ok(Self { environment, wraps_answers: source.contains("<response>") })
     }
 
     /// Compiles one of ours.
     pub fn built_in(template: BuiltIn) -> Self {
         Self::new(template.source()).expect("the built-in templates are tested")
+    }
+
+    /// Whether answers stand between `<response>` tags.
+    pub(crate) fn wraps_answers(&self) -> bool {
+        self.wraps_answers
     }
 
     /// Renders `messages`, a list of objects with `role` and `content` as in `transformers`.
@@ -186,6 +192,12 @@ impl std::fmt::Debug for ChatTemplate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ChatTemplate").finish_non_exhaustive()
     }
+}
+
+/// JSON as templates write it: a space behind `,` and `:`, nothing escaped that need not be.
+pub(crate) fn python_json(value: &serde_json::Value) -> String {
+    let value_as_it_is = context::to_value(value, &|text| Cow::Borrowed(text));
+    tojson::plain(&value_as_it_is).unwrap_or_else(|| value.to_string())
 }
 
 /// Output that refuses to grow above the limit: one loop over a long message would outrun any fuel.

@@ -2,6 +2,8 @@
 
 mod batch;
 mod open;
+mod resume;
+mod steering;
 
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -25,6 +27,7 @@ use crate::{Error, LanguageModel, LocalFuture, Memory, ModelInput, Result, Token
 pub type Clock = Box<dyn Fn() -> f64>;
 
 pub use batch::Batch;
+use steering::Steering;
 
 /// What an [`Engine`] is made of.
 pub struct EngineParts {
@@ -194,13 +197,15 @@ impl Engine {
         let token_ids = &prompt.input.token_ids;
         self.format.check(prompt)?;
         let mut sampler = Sampler::new(&options.sampler(), options.seed, token_ids)?;
-        let mut stream = TextStream::new(self.format.tokenizer(), &options.stop, prompt.in_reasoning);
+        let mut stream = TextStream::new(self.format.tokenizer(), &options.stop, prompt.shape);
+        let mut steering = Steering::new(prompt, options, self.format.tokenizer());
         let mut listener = Listener { on_event, cancelled: false };
         let mut lookahead = Lookahead::new(options.speculation, token_ids);
         self.model.set_drafting(options.speculation == Speculation::Head)?;
 
         let n_candidates = |sampler: &Sampler| match options.logprobs {
             Some(_) => usize::MAX,
+            None if prompt.guide.is_some() => usize::MAX,
             None => sampler.n_candidates(),
         };
 
@@ -209,7 +214,7 @@ impl Engine {
         let prefilled = (self.clock)();
         let mut first_token = prefilled;
         let mut answer_ids = Vec::new();
-        let mut n_generated = 0;
+        let (mut n_generated, mut n_reasoning) = (0, 0);
         let mut next = candidates;
         let stop_reason = loop {
             if listener.cancelled {
@@ -226,8 +231,10 @@ impl Engine {
                 let room = (limit - self.cached.len()).min(options.max_tokens - n_generated) - 1;
                 next = self.decode(token, n_candidates(&sampler), room, &mut lookahead).await?;
             }
-            let token = sampler.sample(&next)?;
+            let is_reasoning = stream.is_reasoning();
+            let token = steering.choose(&mut sampler, &next, is_reasoning, &self.clock)?;
             n_generated += 1;
+            n_reasoning += usize::from(is_reasoning);
             if n_generated == 1 {
                 first_token = (self.clock)();
             }
@@ -242,12 +249,18 @@ impl Engine {
             if stream.push(token, &mut |event| listener.tell(event)) {
                 break StopReason::StopString;
             }
+            if steering.is_complete() {
+                break StopReason::Eos;
+            }
         };
         stream.finish(stop_reason == StopReason::StopString, &mut |event| listener.tell(event));
         let ended = (self.clock)();
         let stop_text = stream.stop_text().map(str::to_owned);
+        let mut notes = prompt.notes.clone();
+        notes.append(&mut stream.notes);
         Ok(Answer {
             text: stream.text,
+            tool_calls: stream.tool_calls,
             reasoning: Some(stream.reasoning).filter(|text| !text.is_empty()),
             token_ids: answer_ids,
             stop_reason,
@@ -255,12 +268,14 @@ impl Engine {
             prompt_tokens: token_ids.len(),
             cached_tokens,
             generated_tokens: n_generated,
+            reasoning_tokens: n_reasoning,
             ttft_ms: first_token - started,
             prefill_ms: prefilled - started,
             decode_ms: ended - first_token,
             experts: self.expert_use().zip(experts_before).map(|(now, before)| now.since(&before)),
             guesses: lookahead.guesses(),
-            notes: prompt.notes.clone(),
+            mask_ms: steering.mask_ms,
+            notes,
         })
     }
 

@@ -62,6 +62,12 @@ pub enum Error {
     /// An option that makes no sense.
     #[error("{0}")]
     Options(String),
+    /// A form of the answer that cannot be had.
+    #[error("the answer cannot have the form that is asked for: {0}")]
+    Constraint(String),
+    /// A cache of an earlier process that cannot be taken.
+    #[error("the snapshot of the conversation cannot be used: {0}")]
+    Snapshot(String),
     /// Numbers that no token can be chosen from: damaged weights, or a bug of a backend.
     #[error("{0}; are the weights damaged?")]
     Logits(String),

@@ -64,6 +64,25 @@ impl ModelFiles {
         self.files.iter().map(|(name, bytes)| (name.as_str(), bytes.len()))
     }
 
+    /// Tells this model from others: of its files the names, the sizes and samples of their bytes. Files are not
+    /// read in whole, so it is no proof against forgery.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        /// Bytes of a sample, and how many of them a file has.
+        const SAMPLE: usize = 4096;
+        const SAMPLES: usize = 64;
+        let mut facts = Vec::new();
+        for (name, bytes) in &self.files {
+            let bytes = bytes.as_ref();
+            facts.extend(name.as_bytes());
+            facts.extend((bytes.len() as u64).to_le_bytes());
+            let step = (bytes.len() / SAMPLES).max(SAMPLE);
+            let samples = (0..bytes.len()).step_by(step);
+            facts.extend(samples.flat_map(|at| &bytes[at..bytes.len().min(at + SAMPLE)]));
+        }
+        crate::snapshot::checksum(&facts)
+    }
+
     /// The configuration with every parameter found and its shape checked; no value is read.
     ///
     /// # Errors

@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use tensor::ExpertUse;
 use tokenizer::{Detokenizer, Tokenizer};
 
-use crate::TokenLogprobs;
-use crate::answer::{AnswerParser, Piece, partial_suffix};
+use crate::answer::{AnswerParser, AnswerShape, Piece, partial_suffix};
 use crate::lookahead::Guesses;
 use crate::sampler::SamplerOptions;
+use crate::{Constraint, TokenLogprobs, Tool, ToolCall, ToolChoice};
 
 /// How an answer is made. The default is greedy, of at most 256 tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +41,17 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// Whether the model shall think first; `None` leaves it to the template.
     pub enable_thinking: Option<bool>,
+    /// Tokens that the model may think at most, where its prompt lets it begin; then it must answer.
+    pub thinking_budget: Option<usize>,
+    /// What the model may call.
+    pub tools: Vec<Tool>,
+    /// Whether it does.
+    pub tool_choice: ToolChoice,
+    /// Whether it may call several at once.
+    pub parallel_tool_calls: bool,
+    /// The form of the answer, if it must have one. Calls are not bound to it, but a call that must be made
+    /// takes its place.
+    pub constraint: Option<Constraint>,
     /// If each token's probability is to be told, with how many of the likeliest ones beside it.
     pub logprobs: Option<usize>,
     /// Whether tokens are guessed ahead: changes the time, not the answer.
@@ -77,6 +88,11 @@ impl Default for GenerateOptions {
             reuse_prefix: true,
             ignore_eos: false,
             enable_thinking: None,
+            thinking_budget: None,
+            tools: Vec::new(),
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: true,
+            constraint: None,
             logprobs: None,
             speculation: Speculation::default(),
         }
@@ -116,6 +132,8 @@ pub enum Event {
     Reasoning(String),
     /// More of the answer.
     Text(String),
+    /// A call of a tool, complete.
+    ToolCall(ToolCall),
 }
 
 /// Why an answer ended.
@@ -140,6 +158,8 @@ pub struct Answer {
     pub text: String,
     /// What the model thought before it.
     pub reasoning: Option<String>,
+    /// The tools that it calls.
+    pub tool_calls: Vec<ToolCall>,
     /// All generated tokens but the one that ends the answer.
     pub token_ids: Vec<u32>,
     /// Why it ended.
@@ -152,6 +172,8 @@ pub struct Answer {
     pub cached_tokens: usize,
     /// Tokens that were generated, the ending one included.
     pub generated_tokens: usize,
+    /// Those of them that the model thought with, the end of its thoughts included.
+    pub reasoning_tokens: usize,
     /// What guessing tokens ahead brought.
     pub guesses: Guesses,
     /// From the call to the first token.
@@ -162,12 +184,15 @@ pub struct Answer {
     pub decode_ms: f64,
     /// What routed experts cost meanwhile, if they share a budget of memory; other answers count in, too.
     pub experts: Option<ExpertUse>,
-    /// Everything that was lost or changed on the way in.
+    /// Finding the tokens that the form of the answer allows, of all tokens together.
+    pub mask_ms: f64,
+    /// Everything that was lost or changed on the way in, and calls that could not be read.
     pub notes: Vec<String>,
 }
 
 /// Tags that the answer's parser needs to see, though vocabularies hide them as control tokens.
-const TAGS: [&str; 6] = ["<think>", "</think>", "<response>", "</response>", "<tool_call>", "</tool_call>"];
+pub(crate) const TAGS: [&str; 6] =
+    ["<think>", "</think>", "<response>", "</response>", "<tool_call>", "</tool_call>"];
 
 /// Tokens to events: detokenises, watches for stop texts, tells reasoning from answer.
 pub(crate) struct TextStream {
@@ -177,17 +202,21 @@ pub(crate) struct TextStream {
     parser: AnswerParser,
     pub(crate) text: String,
     pub(crate) reasoning: String,
+    pub(crate) tool_calls: Vec<ToolCall>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl TextStream {
-    pub(crate) fn new(tokenizer: &Tokenizer, stop: &[String], in_reasoning: bool) -> Self {
+    pub(crate) fn new(tokenizer: &Tokenizer, stop: &[String], shape: AnswerShape) -> Self {
         Self {
             detokenizer: tokenizer.detokenizer(true),
             tags: TAGS.iter().filter_map(|tag| Some((tokenizer.token_id(tag)?, *tag))).collect(),
             stops: StopStrings::new(stop),
-            parser: AnswerParser::new(in_reasoning),
+            parser: AnswerParser::new(shape),
             text: String::new(),
             reasoning: String::new(),
+            tool_calls: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -201,6 +230,11 @@ impl TextStream {
         let pieces = self.parser.push(&text);
         self.emit(pieces, emit);
         stopped
+    }
+
+    /// Whether the model is thinking.
+    pub(crate) fn is_reasoning(&self) -> bool {
+        self.parser.is_reasoning()
     }
 
     /// The stop text that came.
@@ -229,6 +263,15 @@ impl TextStream {
                 Piece::Text(text) => {
                     self.text.push_str(&text);
                     Event::Text(text)
+                }
+                Piece::Call(call) => {
+                    self.tool_calls.push(call.clone());
+                    Event::ToolCall(call)
+                }
+                Piece::BrokenCall(raw) => {
+                    self.notes.push("a tool call could not be read and stands in the answer as text".into());
+                    self.text.push_str(&raw);
+                    Event::Text(raw)
                 }
             });
         }

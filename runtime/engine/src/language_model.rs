@@ -8,7 +8,7 @@ use std::sync::Arc;
 use model::config::Config;
 use tensor::{Candidate, ExpertUse};
 
-use crate::Result;
+use crate::{CachedRows, Result};
 
 /// A future that stays on its thread: a WebGPU device is not `Send`.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -128,6 +128,23 @@ pub trait LanguageModel {
     /// weights share the account too.
     fn expert_use(&self) -> Option<ExpertUse> {
         None
+    }
+
+    /// A copy of what is cached; `None` if this model keeps its cache to itself.
+    ///
+    /// # Errors
+    /// If the device cannot be read.
+    fn read_cache(&self) -> Result<Option<CachedRows>> {
+        Ok(None)
+    }
+
+    /// Takes `rows` in place of what is cached; whether this model can.
+    ///
+    /// # Errors
+    /// If they are of another shape.
+    fn write_cache(&mut self, rows: CachedRows) -> Result<bool> {
+        let _ = rows;
+        Ok(false)
     }
 }
 

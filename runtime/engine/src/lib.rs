@@ -13,6 +13,7 @@ mod error;
 pub mod eval;
 pub mod files;
 mod generate;
+mod guide;
 mod language_model;
 mod layout;
 mod load;
@@ -27,6 +28,8 @@ pub mod random_model;
 pub mod sampler;
 #[doc(hidden)]
 pub mod scripted;
+mod snapshot;
+mod tools;
 mod trace;
 
 #[cfg(feature = "candle")]
@@ -37,6 +40,7 @@ pub use engine::{Batch, Clock, Engine, EngineParts};
 pub use error::{Error, Result};
 pub use files::{GenerationDefaults, ModelFiles};
 pub use generate::{Answer, Event, GenerateOptions, Speculation, StopReason};
+pub use guide::Constraint;
 pub use language_model::{LanguageModel, LocalFuture, Memory, ModelInput, Sequences, Visual};
 #[cfg(feature = "candle")]
 pub use load::load_profiled;
@@ -48,7 +52,9 @@ pub use loaded::{Loaded, tower_config};
 pub use logprobs::TokenLogprobs;
 pub use lookahead::Guesses;
 pub use prompt::{Message, Part, Prompt, Role};
+pub use snapshot::CachedRows;
 pub use tensor::{ExpertUse, OpProfile, Profile};
+pub use tools::{Tool, ToolCall, ToolChoice};
 pub use trace::{Capture, Captured, Trace, Traceable, Values};
 #[cfg(feature = "wgpu")]
 pub use wgpu_backend::{Adapter, Counters, Options as GpuOptions, Tier, Wgpu as Gpu};

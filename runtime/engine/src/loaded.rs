@@ -13,7 +13,7 @@ use vision::{Resampler, Tower, TowerConfig};
 
 use crate::layout::{Layout, Piece};
 use crate::trace::{Capture, Captured, Trace, Traceable, Values};
-use crate::{Error, LanguageModel, LocalFuture, Memory, ModelInput, Result};
+use crate::{CachedRows, Error, LanguageModel, LocalFuture, Memory, ModelInput, Result};
 
 use foresight::Foresight;
 pub(crate) use sequences::IntoSequences;
@@ -413,6 +413,35 @@ impl<B: Backend> Network<B> {
 }
 
 impl<B: Backend> Sequence<B> {
+    fn read(&self, b: &B) -> Result<Option<CachedRows>> {
+        let layers =
+            self.caches.iter().map(|cache| b.read_cache(cache)).collect::<tensor::Result<Option<_>>>()?;
+        Ok(layers.map(|layers| CachedRows { position_ids: self.position_ids.clone(), layers }))
+    }
+
+    /// Whether the backend can take them; if not, or after an error, nothing is cached.
+    fn write(&mut self, b: &B, rows: CachedRows) -> Result<bool> {
+        self.truncate(b, 0)?;
+        // It has not seen them.
+        self.foresight = None;
+        let written = self.caches.iter_mut().zip(&rows.layers).try_fold(true, |all, (cache, [k, v])| {
+            Ok::<bool, tensor::Error>(all && b.append_cache(cache, k, v)?)
+        });
+        let is_whole = self.caches.iter().all(|cache| b.cache_len(cache) == rows.position_ids.len());
+        match written {
+            Ok(true) if is_whole && self.caches.len() == rows.layers.len() => {
+                self.next_position = position_after(&rows.position_ids);
+                self.position_ids = rows.position_ids;
+                Ok(true)
+            }
+            written => {
+                self.truncate_caches(b, 0)?;
+                written?;
+                Ok(false)
+            }
+        }
+    }
+
     fn truncate(&mut self, b: &B, len: usize) -> Result<()> {
         self.truncate_caches(b, len)?;
         self.position_ids.truncate(len);
@@ -556,6 +585,14 @@ impl<B: Backend> LanguageModel for Loaded<B> {
 
     fn expert_use(&self) -> Option<ExpertUse> {
         self.network.backend.expert_use()
+    }
+
+    fn read_cache(&self) -> Result<Option<CachedRows>> {
+        self.sequence.borrow().read(&self.network.backend)
+    }
+
+    fn write_cache(&mut self, rows: CachedRows) -> Result<bool> {
+        self.sequence.get_mut().write(&self.network.backend, rows)
     }
 }
 

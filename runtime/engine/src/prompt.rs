@@ -1,5 +1,7 @@
 //! Messages and pictures to token ids with placeholder runs.
 
+mod tool_text;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -8,9 +10,11 @@ use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 use vision::Patches;
 
-use crate::answer::without_reasoning;
+use crate::answer::{AnswerShape, without_reasoning};
 use crate::chat_template::{ChatTemplate, RenderOptions};
-use crate::{Error, ModelInput, Result, Visual};
+use crate::guide::{Form, Guide, Guides};
+use crate::{Error, GenerateOptions, ModelInput, Result, Tool, ToolCall, ToolChoice, Visual, tools};
+pub(crate) use tool_text::ToolSupport;
 
 /// Who says something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub enum Part {
     Image(Arc<Patches>),
     /// A video.
     Video(Arc<Patches>),
+    /// A call that the assistant made; its result is a message of [`Role::Tool`].
+    ToolCall(ToolCall),
 }
 
 /// One turn of a conversation.
@@ -61,6 +67,10 @@ pub struct Prompt {
     pub in_reasoning: bool,
     /// What pictures lost on the way in, and what the template left out.
     pub notes: Vec<String>,
+    /// What the answer may hold.
+    pub(crate) shape: AnswerShape,
+    /// The form of the answer, if it has one.
+    pub(crate) guide: Option<Guide>,
 }
 
 /// Turns conversations into prompts for one model.
@@ -68,34 +78,65 @@ pub(crate) struct PromptBuilder<'a> {
     pub(crate) template: &'a ChatTemplate,
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) config: &'a Config,
+    pub(crate) tool_support: ToolSupport,
+    pub(crate) guides: &'a Guides,
+    pub(crate) stop_ids: &'a [u32],
 }
 
 impl PromptBuilder<'_> {
-    /// Renders, encodes and expands the placeholders.
-    pub(crate) fn build(&self, messages: &[Message], enable_thinking: Option<bool>) -> Result<Prompt> {
+    /// Renders, encodes and expands the placeholders, and prepares the form of the answer.
+    pub(crate) fn build(&self, messages: &[Message], options: &GenerateOptions) -> Result<Prompt> {
         let visuals = self.visuals(messages)?;
-        let rendered = self.render(messages, enable_thinking)?;
+        let tools = tools::offered(&options.tools, &options.tool_choice)?;
+        let rendered = self.render(messages, options)?;
         let token_ids = self.expand(&rendered, &visuals)?;
         let mut notes = picture_notes(messages);
         notes.extend(self.left_out(messages, &rendered));
-        if let Some(think) = enable_thinking
-            && self.render(messages, Some(!think))? == rendered
-        {
-            let wish = if think { "think" } else { "answer without thinking" };
-            notes.push(format!("the chat template has no way to tell the model to {wish}"));
+        if let Some(think) = options.enable_thinking {
+            let other = GenerateOptions { enable_thinking: Some(!think), ..options.clone() };
+            if self.render(messages, &other)? == rendered {
+                let wish = if think { "think" } else { "answer without thinking" };
+                notes.push(format!("the chat template has no way to tell the model to {wish}"));
+            }
         }
         let visuals = visuals.into_iter().map(|(visual, _)| visual).collect();
+        let in_reasoning = rendered.trim_end().ends_with("<think>");
+        let shape =
+            AnswerShape { in_reasoning, tools: !tools.is_empty(), verbatim: options.constraint.is_some() };
+        let mut guide = self.guide(options, &tools, in_reasoning)?;
+        let gaps = guide.iter_mut().flat_map(Guide::gaps);
+        notes.extend(gaps.map(|gap| format!("arguments may not keep to the schema of their tool: {gap}")));
         Ok(Prompt {
             input: ModelInput { token_ids, visuals, position_ids: None },
-            in_reasoning: rendered.trim_end().ends_with("<think>"),
+            in_reasoning,
             notes,
+            shape,
+            guide,
         })
     }
 
+    /// The form of the answer, if the options give it one.
+    fn guide(&self, options: &GenerateOptions, tools: &[&Tool], in_reasoning: bool) -> Result<Option<Guide>> {
+        let must_call = matches!(options.tool_choice, ToolChoice::Required | ToolChoice::Named(_));
+        let form = Form {
+            constraint: options.constraint.as_ref(),
+            tools,
+            must_call,
+            may_call_more: options.parallel_tool_calls
+                && !matches!(options.tool_choice, ToolChoice::Named(_)),
+            in_reasoning,
+            wraps_answers: self.template.wraps_answers(),
+        };
+        let is_needed = form.constraint.is_some()
+            || must_call
+            || (cfg!(all(feature = "guidance", not(target_family = "wasm"))) && !tools.is_empty());
+        is_needed.then(|| self.guides.guide(&form, self.tokenizer, self.stop_ids)).transpose()
+    }
+
     /// The template's text, with the guards of [`Tokenizer::guard`] still in it.
-    pub(crate) fn render(&self, messages: &[Message], enable_thinking: Option<bool>) -> Result<String> {
+    pub(crate) fn render(&self, messages: &[Message], options: &GenerateOptions) -> Result<String> {
         let mut variables = serde_json::Map::new();
-        if let Some(think) = enable_thinking {
+        if let Some(think) = options.enable_thinking {
             variables.insert("enable_thinking".into(), json!(think));
             // ERNIE-4.5-VL-Thinking's name for it.
             variables
@@ -104,9 +145,17 @@ impl PromptBuilder<'_> {
         if let Some(eos) = self.config.tokens.eos.first().and_then(|&id| self.tokenizer.token(id)) {
             variables.insert("eos_token".into(), json!(eos));
         }
-        let options = RenderOptions { add_generation_prompt: Some(true), variables, ..Default::default() };
+        let tools = tools::offered(&options.tools, &options.tool_choice)?;
+        let listed = tools.iter().map(|tool| tool.to_json()).collect();
+        let render_options = RenderOptions {
+            add_generation_prompt: Some(true),
+            tools: (self.tool_support.lists_tools && !tools.is_empty()).then_some(listed),
+            variables,
+            unix_time: None,
+        };
+        let messages = self.tool_support.adapt(messages, &tools);
         let messages = messages.iter().map(|message| self.message(message)).collect();
-        self.template.render(&messages, &options, &|text| self.tokenizer.guard(text))
+        self.template.render(&messages, &render_options, &|text| self.tokenizer.guard(text))
     }
 
     /// As transformers writes messages: lists of parts for models that take pictures, else strings.
@@ -117,16 +166,32 @@ impl PromptBuilder<'_> {
             Role::Assistant => "assistant",
             Role::Tool => "tool",
         };
-        if self.config.vision.is_none() {
-            let text: String = message.parts.iter().map(|part| shown(message.role, part)).collect();
-            return json!({"role": role, "content": text});
+        let content: Value = if self.config.vision.is_none() {
+            message.parts.iter().map(|part| shown(message.role, part)).collect::<String>().into()
+        } else {
+            let parts = message.parts.iter().filter_map(|part| match part {
+                Part::Text(_) => Some(json!({"type": "text", "text": shown(message.role, part)})),
+                Part::Image(_) => Some(json!({"type": "image"})),
+                Part::Video(_) => Some(json!({"type": "video"})),
+                Part::ToolCall(_) => None,
+            });
+            parts.collect()
+        };
+        let calls: Vec<Value> = message
+            .parts
+            .iter()
+            .filter_map(|part| match part {
+                Part::ToolCall(call) => {
+                    let function = json!({"name": call.name, "arguments": call.arguments});
+                    Some(json!({"type": "function", "id": call.id, "function": function}))
+                }
+                _ => None,
+            })
+            .collect();
+        match calls.is_empty() {
+            true => json!({"role": role, "content": content}),
+            false => json!({"role": role, "content": content, "tool_calls": calls}),
         }
-        let parts = message.parts.iter().map(|part| match part {
-            Part::Text(_) => json!({"type": "text", "text": shown(message.role, part)}),
-            Part::Image(_) => json!({"type": "image"}),
-            Part::Video(_) => json!({"type": "video"}),
-        });
-        json!({"role": role, "content": parts.collect::<Value>()})
     }
 
     /// Pictures and videos in the order of the conversation, with their numbers of tokens.
@@ -134,7 +199,7 @@ impl PromptBuilder<'_> {
         let mut visuals = Vec::new();
         for part in messages.iter().flat_map(|message| &message.parts) {
             let (patches, is_video) = match part {
-                Part::Text(_) => continue,
+                Part::Text(_) | Part::ToolCall(_) => continue,
                 Part::Image(patches) => (patches, false),
                 Part::Video(patches) => (patches, true),
             };
@@ -216,7 +281,10 @@ impl PromptBuilder<'_> {
     fn left_out(&self, messages: &[Message], rendered: &str) -> Vec<String> {
         let missing = |message: &Message| {
             message.parts.iter().any(|part| {
-                let text = shown(message.role, part);
+                let text = match part {
+                    Part::ToolCall(call) => call.name.as_str(),
+                    part => shown(message.role, part),
+                };
                 !rendered.contains(self.tokenizer.guard(text.trim()).as_ref())
             })
         };
@@ -234,7 +302,7 @@ fn shown(role: Role, part: &Part) -> &str {
     match part {
         Part::Text(text) if role == Role::Assistant => without_reasoning(text),
         Part::Text(text) => text,
-        Part::Image(_) | Part::Video(_) => "",
+        Part::Image(_) | Part::Video(_) | Part::ToolCall(_) => "",
     }
 }
 
@@ -243,7 +311,7 @@ fn picture_notes(messages: &[Message]) -> Vec<String> {
     let (mut n_images, mut n_videos) = (0, 0);
     for part in messages.iter().flat_map(|message| &message.parts) {
         let (patches, name) = match part {
-            Part::Text(_) => continue,
+            Part::Text(_) | Part::ToolCall(_) => continue,
             Part::Image(patches) => {
                 n_images += 1;
                 (patches, format!("picture {n_images}"))

@@ -123,3 +123,39 @@ fn a_wish_that_the_template_cannot_tell_is_noted() {
     assert!(deaf.prompt(&hi, &sampled()).unwrap().notes.is_empty());
     assert!(tiny(Device::Cpu).prompt(&hi, &think).unwrap().notes.is_empty());
 }
+
+#[test]
+fn a_restored_conversation_reads_only_what_is_new() {
+    let files = support::model_files(&support::tiny_files());
+    let model = files.fingerprint();
+    for device in [Device::Cpu, Device::CpuExact] {
+        let mut first = tiny(device);
+        let mut messages = question(&first, &[3, 7]);
+        let answer = chat(&mut first, &messages, &sampled());
+        messages.push(Message::text(Role::Assistant, answer.text));
+        messages.push(Message::text(Role::User, "And now?"));
+        let bytes = first.snapshot(model).unwrap().unwrap();
+        let expected = chat(&mut first, &messages, &sampled());
+
+        // Another engine, as after a restart: both pictures and the first answer are known to it.
+        let mut second = tiny(device);
+        assert_eq!(second.restore(&bytes, model).unwrap(), answer.prompt_tokens + 23);
+        let resumed = chat(&mut second, &messages, &sampled());
+        assert_eq!(resumed.cached_tokens, expected.cached_tokens);
+        // All but the empty thoughts that the template opens an answer with and then forgets.
+        let header = second.tokenizer().encode_prompt("<think>\n\n</think>\n\n").len();
+        assert_eq!(resumed.cached_tokens, answer.prompt_tokens - header);
+        assert_eq!(resumed.token_ids, expected.token_ids);
+
+        // A damaged snapshot, or one of another model, is refused, and everything is read again.
+        for (bytes, model) in [(&bytes[..bytes.len() - 1], model), (&bytes[..], model ^ 1)] {
+            assert!(second.restore(bytes, model).unwrap_err().to_string().contains("snapshot"));
+            let again = chat(&mut second, &messages, &sampled());
+            assert_eq!((again.cached_tokens, again.token_ids), (0, expected.token_ids.clone()));
+        }
+    }
+    let mut others = support::tiny_files();
+    others[1].1[100] ^= 1;
+    assert_ne!(support::model_files(&others).fingerprint(), model);
+    assert_eq!(tiny(Device::Cpu).snapshot(model).unwrap(), None);
+}

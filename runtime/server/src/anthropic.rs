@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
-use engine::{Answer, Event, Role, StopReason};
+use engine::{Answer, Constraint, Event, Role, StopReason, ToolCall};
 use serde_json::{Value, json};
 
 use crate::app::{App, Asked, new_id, new_seed};
@@ -17,7 +17,7 @@ use crate::pictures::{Picture, Source};
 use crate::problem::{Problem, Result};
 use crate::question::{Input, Piece, Question, Turn};
 use crate::reply::{Extension, reply, sse};
-use crate::sampling;
+use crate::{sampling, tools};
 
 pub(crate) const ROUTES: [&str; 2] = ["/v1/messages", "/v1/messages/count_tokens"];
 
@@ -67,7 +67,7 @@ fn read(app: &App, mut fields: Fields) -> Result<Question> {
         return Err(Problem::field("messages", "it is empty; the last message asks something"));
     }
     for (i, message) in messages.into_iter().enumerate() {
-        turns.push(turn(Fields::of(message, format!("messages[{i}]"))?, &mut notes)?);
+        turns.extend(self::turns(Fields::of(message, format!("messages[{i}]"))?, &mut notes)?);
     }
     let mut options = app.defaults.clone();
     sampling::read(&mut fields, &mut options, 1.0)?;
@@ -75,26 +75,44 @@ fn read(app: &App, mut fields: Fields) -> Result<Question> {
     options.stop = sampling::read_stops(&mut fields, "stop_sequences")?;
     if let Some(mut thinking) = fields.object("thinking")? {
         options.enable_thinking = Some(thinking.need_text("type")? != "disabled");
-        if thinking.value("budget_tokens").is_some() {
-            notes.push("`thinking.budget_tokens` was ignored: thinking ends when the model ends it".into());
-        }
+        options.thinking_budget = thinking.integer("budget_tokens", 0..=u64::MAX)?.map(|n| n as usize);
         thinking.finish(&mut notes);
     }
     let stream = fields.boolean("stream")?.unwrap_or(false);
-    let no_tools = "tools are not supported yet; describe them in the system text and read the answer";
-    fields.refuse("tools", |tools| tools.as_array().is_some_and(Vec::is_empty), no_tools)?;
-    fields.refuse("tool_choice", |choice| choice["type"] == "none" || choice["type"] == "auto", no_tools)?;
-    fields.refuse("mcp_servers", |servers| servers.as_array().is_some_and(Vec::is_empty), no_tools)?;
-    for name in ["output_config", "output_format"] {
-        let why = "answers of a given form are not supported yet; ask for it in the message";
-        fields.refuse(name, |format| format["type"] == "text", why)?;
-    }
+    tools::read_anthropic(&mut fields, &mut options, &mut notes)?;
+    let no_servers = "servers of tools are not reached from here; name the tools themselves";
+    fields.refuse("mcp_servers", |servers| servers.as_array().is_some_and(Vec::is_empty), no_servers)?;
+    options.constraint = form(&mut fields, &mut notes)?;
     fields.pass_over(&["metadata", "service_tier", "cache_control"]);
     fields.finish(&mut notes);
-    Ok(Question { input: Input::Chat(turns), options, stream, notes })
+    Ok(Question { input: Input::Chat(turns), options, stream, truncate: false, notes })
 }
 
-fn turn(mut message: Fields, notes: &mut Vec<String>) -> Result<Turn> {
+/// `output_config.format`, or its older name `output_format`.
+fn form(fields: &mut Fields, notes: &mut Vec<String>) -> Result<Option<Constraint>> {
+    let mut format = fields.object("output_format")?;
+    if let Some(mut config) = fields.object("output_config")? {
+        format = config.object("format")?.or(format);
+        config.finish(notes);
+    }
+    let Some(mut format) = format else { return Ok(None) };
+    let constraint = match format.need_text("type")?.as_str() {
+        "text" => None,
+        "json_schema" => {
+            let schema = format.value("schema").ok_or_else(|| format.missing("schema"))?;
+            Some(Constraint::JsonSchema(schema))
+        }
+        other => {
+            let message = format!("`{other}` is not known; it is text or json_schema");
+            return Err(Problem::field(format.path("type"), message));
+        }
+    };
+    format.finish(notes);
+    Ok(constraint)
+}
+
+/// A message, behind the results of tools that it brings: those are messages of their own.
+fn turns(mut message: Fields, notes: &mut Vec<String>) -> Result<Vec<Turn>> {
     let role = match message.need_text("role")?.as_str() {
         "user" => Role::User,
         "assistant" => Role::Assistant,
@@ -105,29 +123,64 @@ fn turn(mut message: Fields, notes: &mut Vec<String>) -> Result<Turn> {
         }
     };
     let missing = message.missing("content");
-    let pieces = pieces(&mut message, "content", notes)?;
-    if pieces.is_empty() {
+    let mut results = Vec::new();
+    let path = message.path("content");
+    let content = match message.value("content") {
+        Some(Value::Array(blocks)) => {
+            let mut rest = Vec::new();
+            for (i, block) in blocks.into_iter().enumerate() {
+                match block["type"] == "tool_result" {
+                    true => results.push(tool_result(Fields::of(block, format!("{path}[{i}]"))?, notes)?),
+                    false => rest.push((i, block)),
+                }
+            }
+            blocks_of(&path, rest, notes)?
+        }
+        Some(other) => text_or_blocks(&path, Some(other), notes)?,
+        None => Vec::new(),
+    };
+    if content.is_empty() && results.is_empty() {
         return Err(missing);
     }
     message.finish(notes);
-    Ok(Turn { role, pieces })
+    let own = Some(Turn { role, pieces: content }).filter(|turn| !turn.pieces.is_empty());
+    Ok(results.into_iter().chain(own).collect())
+}
+
+fn tool_result(mut block: Fields, notes: &mut Vec<String>) -> Result<Turn> {
+    let mut pieces = pieces(&mut block, "content", notes)?;
+    if block.boolean("is_error")?.unwrap_or(false) {
+        pieces.insert(0, Piece::Text("Error: ".into()));
+    }
+    if pieces.is_empty() {
+        pieces.push(Piece::Text(String::new()));
+    }
+    block.pass_over(&["type", "tool_use_id", "cache_control"]);
+    block.finish(notes);
+    Ok(Turn { role: Role::Tool, pieces })
 }
 
 /// A text or a list of blocks.
 fn pieces(fields: &mut Fields, name: &str, notes: &mut Vec<String>) -> Result<Vec<Piece>> {
     let path = fields.path(name);
-    match fields.value(name) {
+    text_or_blocks(&path, fields.value(name), notes)
+}
+
+fn text_or_blocks(path: &str, value: Option<Value>, notes: &mut Vec<String>) -> Result<Vec<Piece>> {
+    match value {
         None => Ok(Vec::new()),
         Some(Value::String(text)) => Ok(vec![Piece::Text(text)]),
-        Some(Value::Array(blocks)) => {
-            let mut pieces = Vec::new();
-            for (i, block) in blocks.into_iter().enumerate() {
-                pieces.extend(piece(Fields::of(block, format!("{path}[{i}]"))?, notes)?);
-            }
-            Ok(pieces)
-        }
-        Some(other) => Err(expected(&path, "a string or a list of blocks", &other)),
+        Some(Value::Array(blocks)) => blocks_of(path, blocks.into_iter().enumerate().collect(), notes),
+        Some(other) => Err(expected(path, "a string or a list of blocks", &other)),
     }
+}
+
+fn blocks_of(path: &str, blocks: Vec<(usize, Value)>, notes: &mut Vec<String>) -> Result<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    for (i, block) in blocks {
+        pieces.extend(piece(Fields::of(block, format!("{path}[{i}]"))?, notes)?);
+    }
+    Ok(pieces)
 }
 
 fn piece(mut block: Fields, notes: &mut Vec<String>) -> Result<Option<Piece>> {
@@ -148,13 +201,24 @@ fn piece(mut block: Fields, notes: &mut Vec<String>) -> Result<Option<Piece>> {
             source.finish(notes);
             Some(Piece::Picture(Picture { field, source: from }))
         }
+        "tool_use" => {
+            let (id, name) = (block.need_text("id")?, block.need_text("name")?);
+            let field = block.path("input");
+            let arguments = match block.value("input") {
+                None => Default::default(),
+                Some(Value::Object(arguments)) => arguments,
+                Some(other) => return Err(expected(&field, "an object", &other)),
+            };
+            Some(Piece::Call(ToolCall { id, name, arguments }))
+        }
         // What was thought in earlier turns is not shown to the model again.
         "thinking" | "redacted_thinking" => {
             block.pass_over(&["thinking", "signature", "data"]);
             None
         }
         other => {
-            let message = format!("blocks of type `{other}` are not supported; `text` and `image` are");
+            let message =
+                format!("blocks of type `{other}` are not supported; text, images and tool calls are");
             return Err(Problem::unsupported(block.path("type"), message));
         }
     };
@@ -179,6 +243,8 @@ struct Writer {
     /// The block that is being written, and how many were before it.
     open: Option<Block>,
     n_blocks: usize,
+    /// The tools called so far.
+    calls: Vec<Value>,
 }
 
 impl Writer {
@@ -190,6 +256,7 @@ impl Writer {
             extension: Extension { notes: asked.notes.clone(), seed: asked.seed },
             open: None,
             n_blocks: 0,
+            calls: Vec::new(),
         }
     }
 
@@ -211,6 +278,21 @@ impl Writer {
             Block::Text => json!({ "type": "text_delta", "text": text }),
         };
         events + &self.typed("content_block_delta", json!({ "index": self.n_blocks, "delta": delta }))
+    }
+
+    /// A block of its own for a call, which comes whole.
+    fn call(&mut self, call: ToolCall) -> String {
+        let mut events = self.close();
+        let (index, id) = (self.n_blocks, new_id("toolu_"));
+        self.n_blocks += 1;
+        let mut block = json!({ "type": "tool_use", "id": id, "name": call.name, "input": {} });
+        let start = json!({ "index": index, "content_block": block });
+        events += &self.typed("content_block_start", start);
+        block["input"] = Value::Object(call.arguments);
+        let delta = json!({ "type": "input_json_delta", "partial_json": block["input"].to_string() });
+        self.calls.push(block);
+        events += &self.typed("content_block_delta", json!({ "index": index, "delta": delta }));
+        events + &self.typed("content_block_stop", json!({ "index": index }))
     }
 
     fn close(&mut self) -> String {
@@ -247,6 +329,7 @@ impl Writer {
 /// Why it ended, and the text that ended it.
 fn stop(answer: &Answer) -> [Value; 2] {
     let reason = match answer.stop_reason {
+        StopReason::Eos | StopReason::StopString if !answer.tool_calls.is_empty() => "tool_use",
         StopReason::Eos | StopReason::Cancelled => "end_turn",
         StopReason::StopString => "stop_sequence",
         StopReason::MaxTokens => "max_tokens",
@@ -282,6 +365,7 @@ impl crate::reply::Writer for Writer {
         match event {
             Event::Text(text) => self.delta(Block::Text, &text),
             Event::Reasoning(text) => self.delta(Block::Thinking, &text),
+            Event::ToolCall(call) => self.call(call),
             Event::Prefill { .. } => self.typed("ping", json!({})),
             Event::Token(_) | Event::Logprobs(_) => String::new(),
         }
@@ -309,7 +393,11 @@ impl crate::reply::Writer for Writer {
             .iter()
             .map(|text| json!({ "type": "thinking", "thinking": text, "signature": "" }));
         let text = Some(json!({ "type": "text", "text": answer.text })).filter(|_| !answer.text.is_empty());
-        let mut message = self.message(thinking.chain(text).collect(), stop(answer), usage_of(answer));
+        let mut message = self.message(
+            thinking.chain(text).chain(self.calls.clone()).collect(),
+            stop(answer),
+            usage_of(answer),
+        );
         message["ocelli"] = self.extension.value(answer);
         message
     }

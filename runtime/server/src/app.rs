@@ -18,6 +18,7 @@ use crate::access::Access;
 use crate::fields::Fields;
 use crate::key::hex;
 use crate::metrics::Metrics;
+use crate::openai::Kept;
 use crate::pictures::Granted;
 use crate::problem::{Kind, Problem, Result};
 use crate::question::Question;
@@ -38,6 +39,8 @@ pub(crate) struct App {
     /// What holds unless a request says otherwise.
     pub(crate) defaults: GenerateOptions,
     pub(crate) metrics: Arc<Metrics>,
+    /// Answers of `/v1/responses`.
+    pub(crate) kept: Kept,
     granted: Vec<Granted>,
     jobs: Sender<Job>,
     /// In a slot or in the queue.
@@ -99,6 +102,7 @@ impl App {
             format: parts.format,
             defaults: parts.defaults,
             metrics: parts.metrics,
+            kept: Kept::default(),
             granted: parts.granted,
             jobs: parts.jobs,
             n_slots: parts.n_slots,

@@ -40,6 +40,7 @@ mod reply;
 mod sampling;
 mod scheduler;
 mod serve;
+mod tools;
 
 pub use access::Access;
 pub use key::{KeyHash, NoKeyHash, new_key};

@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
-use engine::{Answer, Event, GenerateOptions, Role, StopReason};
+use engine::{Answer, Constraint, Event, GenerateOptions, Role, StopReason, ToolCall};
 use serde_json::{Value, json};
 
 use crate::app::{App, Asked};
@@ -18,7 +18,7 @@ use crate::pictures::{Picture, Source};
 use crate::problem::{Problem, Result};
 use crate::question::{Input, Piece, Question, Turn};
 use crate::reply::{Extension, reply};
-use crate::sampling;
+use crate::{sampling, tools};
 
 pub(crate) const ROUTES: [&str; 6] =
     ["/api/chat", "/api/generate", "/api/tags", "/api/ps", "/api/show", "/api/version"];
@@ -86,7 +86,7 @@ async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
             "details": details(&app),
             "model_info": info,
             "capabilities":
-                if app.format.takes_pictures() { &["completion", "vision"][..] } else { &["completion"] },
+                if app.format.takes_pictures() { &["completion", "tools", "vision"][..] } else { &["completion", "tools"] },
         });
         Ok(json_response(StatusCode::OK, &body))
     })
@@ -163,13 +163,14 @@ fn read(app: &App, mut fields: Fields, kind: Kind) -> Result<Option<Question>> {
         Some(other) => return Err(crate::fields::expected("think", "true or false", &other)),
     };
     let stream = fields.boolean("stream")?.unwrap_or(true);
-    fields.refuse(
-        "format",
-        |format| format == "",
-        "answers of a given form are not supported yet; ask for it in the message and check the answer",
-    )?;
-    let no_tools = "tools are not supported yet; describe them in the system message and read the answer";
-    fields.refuse("tools", |tools| tools.as_array().is_some_and(Vec::is_empty), no_tools)?;
+    options.constraint = match fields.value("format") {
+        None => None,
+        Some(Value::String(format)) if format.is_empty() => None,
+        Some(Value::String(format)) if format == "json" => Some(Constraint::json_object()),
+        Some(schema @ Value::Object(_)) => Some(Constraint::JsonSchema(schema)),
+        Some(other) => return Err(crate::fields::expected("format", "`json` or a JSON Schema", &other)),
+    };
+    tools::read_openai(&mut fields, &mut options, &mut notes)?;
     fields.refuse("logprobs", |wish| wish == false, "only /v1/chat/completions tells them")?;
     fields.pass_over(&["top_logprobs"]);
     fields.refuse("suffix", |suffix| suffix == "", "this model only goes on at the end")?;
@@ -179,7 +180,7 @@ fn read(app: &App, mut fields: Fields, kind: Kind) -> Result<Option<Question>> {
     // The model stays loaded as long as the server runs.
     fields.pass_over(&["keep_alive"]);
     fields.finish(&mut notes);
-    Ok(input.map(|input| Question { input, options, stream, notes }))
+    Ok(input.map(|input| Question { input, options, stream, truncate: false, notes }))
 }
 
 fn chat_input(fields: &mut Fields, notes: &mut Vec<String>) -> Result<Option<Input>> {
@@ -201,8 +202,7 @@ fn chat_input(fields: &mut Fields, notes: &mut Vec<String>) -> Result<Option<Inp
         };
         let mut pieces = pictures(&mut message)?;
         pieces.extend(message.text("content")?.map(Piece::Text));
-        let no_tools = "tool calls are not supported yet; put them into the content as text";
-        message.refuse("tool_calls", |calls| calls.as_array().is_some_and(Vec::is_empty), no_tools)?;
+        pieces.extend(tools::read_calls(&mut message, notes)?.into_iter().map(Piece::Call));
         message.pass_over(&["thinking", "tool_name", "tool_call_id"]);
         message.finish(notes);
         Ok(Turn { role, pieces })
@@ -268,6 +268,11 @@ fn read_options(mut fields: Fields, options: &mut GenerateOptions, notes: &mut V
     Ok(())
 }
 
+/// A call as Ollama writes it.
+fn function(call: &ToolCall) -> Value {
+    json!({ "function": { "name": call.name, "arguments": call.arguments } })
+}
+
 /// Writes the answer.
 struct Writer {
     kind: Kind,
@@ -317,6 +322,12 @@ impl crate::reply::Writer for Writer {
     fn event(&mut self, event: Event) -> String {
         match event {
             Event::Text(text) => self.line(&text, ""),
+            Event::ToolCall(call) if self.kind == Kind::Chat => {
+                let mut line = self.kind.line(&self.model, "", "");
+                line["message"]["tool_calls"] = json!([function(&call)]);
+                format!("{line}\n")
+            }
+            Event::ToolCall(_) => String::new(),
             Event::Reasoning(text) => self.line("", &text),
             Event::Prefill { .. } | Event::Token(_) | Event::Logprobs(_) => String::new(),
         }
@@ -331,6 +342,10 @@ impl crate::reply::Writer for Writer {
     }
 
     fn whole(&mut self, answer: &Answer) -> Value {
-        self.done(answer, &answer.text, answer.reasoning.as_deref().unwrap_or(""))
+        let mut done = self.done(answer, &answer.text, answer.reasoning.as_deref().unwrap_or(""));
+        if self.kind == Kind::Chat && !answer.tool_calls.is_empty() {
+            done["message"]["tool_calls"] = answer.tool_calls.iter().map(function).collect();
+        }
+        done
     }
 }

@@ -3,6 +3,7 @@
 mod chat;
 mod completion;
 mod logprobs;
+mod responses;
 
 use std::sync::Arc;
 
@@ -19,12 +20,16 @@ use crate::dialect::{Dialect, json_response};
 use crate::problem::{Problem, Result};
 use crate::reply::reply;
 
-pub(crate) const ROUTES: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/v1/models"];
+pub(crate) use responses::Kept;
+
+pub(crate) const ROUTES: [&str; 4] =
+    ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models"];
 
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/completions", post(completions))
+        .merge(responses::routes())
         .route("/v1/models", get(models))
         .route("/v1/models/{name}", get(model))
 }
@@ -111,6 +116,7 @@ impl Head {
 
 fn finish_reason(answer: &Answer) -> &'static str {
     match answer.stop_reason {
+        StopReason::Eos | StopReason::StopString if !answer.tool_calls.is_empty() => "tool_calls",
         StopReason::Eos | StopReason::StopString | StopReason::Cancelled => "stop",
         StopReason::MaxTokens | StopReason::ContextFull => "length",
     }
@@ -122,5 +128,6 @@ fn usage(answer: &Answer) -> Value {
         "completion_tokens": answer.generated_tokens,
         "total_tokens": answer.prompt_tokens + answer.generated_tokens,
         "prompt_tokens_details": { "cached_tokens": answer.cached_tokens },
+        "completion_tokens_details": { "reasoning_tokens": answer.reasoning_tokens },
     })
 }

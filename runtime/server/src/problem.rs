@@ -90,9 +90,11 @@ impl From<engine::Error> for Problem {
                     prompt - limit
                 ),
             ),
-            Error::Prompt(_) | Error::Template(_) | Error::Options(_) | Error::Vision(_) => {
-                Self::new(Kind::Invalid, error.to_string())
-            }
+            Error::Prompt(_)
+            | Error::Template(_)
+            | Error::Options(_)
+            | Error::Constraint(_)
+            | Error::Vision(_) => Self::new(Kind::Invalid, error.to_string()),
             _ => Self::new(Kind::Internal, error.to_string()),
         }
     }

@@ -125,6 +125,7 @@ impl Extension {
                 "prefill_ms": round(answer.prefill_ms),
                 "ttft_ms": round(answer.ttft_ms),
                 "decode_ms": round(answer.decode_ms),
+                "mask_ms": round(answer.mask_ms),
             },
             "guesses": { "drafted": answer.guesses.drafted, "accepted": answer.guesses.accepted },
         })

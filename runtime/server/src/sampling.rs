@@ -53,6 +53,18 @@ pub(crate) fn read_stops(fields: &mut Fields, name: &str) -> Result<Vec<String>>
     }
 }
 
+/// Whether the oldest messages may be left out if all of them are too long; by default that is an error.
+pub(crate) fn read_truncation(fields: &mut Fields) -> Result<bool> {
+    match fields.text("truncation")?.as_deref() {
+        None | Some("disabled") => Ok(false),
+        Some("auto") => Ok(true),
+        Some(other) => {
+            let message = format!("`{other}` is not known; it is auto or disabled");
+            Err(Problem::field(fields.path("truncation"), message))
+        }
+    }
+}
+
 pub(crate) fn set(option: &mut f64, wish: Option<f64>) {
     if let Some(wish) = wish {
         *option = wish;

@@ -81,6 +81,18 @@ pub trait Backend: Sized + 'static {
     /// Forgets all rows of `cache` from `len` on.
     fn truncate(&self, cache: &mut Self::Cache, len: usize) -> Result<()>;
 
+    /// Keys and values of all cached rows on the host, `[cache_len, kv_width]` each; `None` if this backend keeps
+    /// them to itself.
+    fn read_cache(&self, cache: &Self::Cache) -> Result<Option<[Vec<f32>; 2]>> {
+        let _ = cache;
+        Ok(None)
+    }
+    /// Appends rows that [`read_cache`](Self::read_cache) gave; whether this backend can.
+    fn append_cache(&self, cache: &mut Self::Cache, k: &[f32], v: &[f32]) -> Result<bool> {
+        let _ = (cache, k, v);
+        Ok(false)
+    }
+
     /// Rows and columns of `x`.
     fn shape(&self, x: &Self::Tensor) -> (usize, usize);
 

@@ -202,6 +202,19 @@ impl Backend for Reference {
         Ok(())
     }
 
+    fn read_cache(&self, cache: &ReferenceCache) -> Result<Option<[Vec<f32>; 2]>> {
+        Ok(Some([cache.k.data.clone(), cache.v.data.clone()]))
+    }
+
+    fn append_cache(&self, cache: &mut ReferenceCache, k: &[f32], v: &[f32]) -> Result<bool> {
+        check("append_cache", k.len() == v.len() && k.len().is_multiple_of(cache.k.cols), || {
+            format!("{} keys and {} values in rows of {}", k.len(), v.len(), cache.k.cols)
+        })?;
+        cache.k.data.extend_from_slice(k);
+        cache.v.data.extend_from_slice(v);
+        Ok(true)
+    }
+
     fn shape(&self, x: &Matrix) -> (usize, usize) {
         (x.n_rows(), x.cols)
     }

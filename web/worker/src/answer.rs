@@ -76,7 +76,8 @@ impl Local {
                 engine::Event::Prefill { done, total } => tell(Event::Prefill { id, done, total }),
                 engine::Event::Reasoning(text) => tell(Event::Reasoning { id, text }),
                 engine::Event::Text(text) => tell(Event::Text { id, text }),
-                engine::Event::Token(_) | engine::Event::Logprobs(_) => {}
+                // No tools are offered here.
+                engine::Event::Token(_) | engine::Event::Logprobs(_) | engine::Event::ToolCall(_) => {}
             }
             if signal.aborted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };

@@ -33,6 +33,20 @@ pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
     Ok(Value::from(json.out))
 }
 
+/// What Python writes without options.
+pub(super) fn plain(value: &Value) -> Option<String> {
+    let mut json = Json {
+        out: String::new(),
+        comma: ", ".to_owned(),
+        colon: ": ".to_owned(),
+        indent: None,
+        ensure_ascii: false,
+        sort_keys: false,
+    };
+    json.value(value, 0).ok()?;
+    Some(json.out)
+}
+
 fn invalid(what: &'static str) -> Error {
     Error::new(ErrorKind::InvalidOperation, format!("tojson: {what}"))
 }

@@ -1,3 +1,5 @@
+mod guidance;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -205,9 +207,20 @@ fn a_text_model_refuses_pictures() {
 
 #[test]
 fn passed_over_messages_are_told() {
-    let prompt = engine(BuiltIn::Text)
-        .prompt(&[user("a"), Message::text(Role::Tool, "42")], &GenerateOptions::default());
-    assert!(prompt.unwrap().notes[0].contains("message 2 (Tool) is not in the prompt"));
+    let deaf =
+        ChatTemplate::new("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}").unwrap();
+    let (tokenizer, model) = (tokenizer(), Box::new(Scripted::new(config(&tokenizer(), false))));
+    let parts = EngineParts {
+        model,
+        tokenizer,
+        template: deaf,
+        preprocessor: Preprocessor::default(),
+        clock: Box::new(|| 0.0),
+    };
+    let prompt = Engine::new(parts)
+        .unwrap()
+        .prompt(&[user("a"), Message::text(Role::Assistant, "42"), user("b")], &GenerateOptions::default());
+    assert!(prompt.unwrap().notes[0].contains("message 2 (Assistant) is not in the prompt"));
 }
 
 #[test]

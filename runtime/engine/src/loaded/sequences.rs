@@ -10,7 +10,7 @@ use model::config::Config;
 use tensor::{Backend, Candidate, ExpertUse};
 
 use super::{Loaded, Network, Sequence};
-use crate::{LanguageModel, LocalFuture, Memory, ModelInput, Result, Sequences, Traceable};
+use crate::{CachedRows, LanguageModel, LocalFuture, Memory, ModelInput, Result, Sequences, Traceable};
 
 /// A decoder, its eye if it has one, and the tokens that sequences wait for.
 struct LoadedSequences<B: Backend> {
@@ -203,6 +203,14 @@ impl<B: Backend> LanguageModel for Member<B> {
 
     fn expert_use(&self) -> Option<ExpertUse> {
         self.shared.network.backend.expert_use()
+    }
+
+    fn read_cache(&self) -> Result<Option<CachedRows>> {
+        self.sequence.borrow().read(&self.shared.network.backend)
+    }
+
+    fn write_cache(&mut self, rows: CachedRows) -> Result<bool> {
+        self.sequence.borrow_mut().write(&self.shared.network.backend, rows)
     }
 }
 

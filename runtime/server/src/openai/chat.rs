@@ -1,18 +1,18 @@
 //! `/v1/chat/completions`.
 
-use engine::{Answer, Event, Role};
+use engine::{Answer, Event, Role, ToolCall};
 use serde_json::{Value, json};
 
 use super::logprobs::Logprobs;
 use super::{Head, finish_reason, usage};
-use crate::app::{App, Asked};
+use crate::app::{App, Asked, new_id};
 use crate::dialect::Dialect;
 use crate::fields::{Fields, expected};
 use crate::pictures::{Picture, Source};
 use crate::problem::{Problem, Result};
 use crate::question::{Input, Piece, Question, Turn};
 use crate::reply::{Extension, sse};
-use crate::sampling;
+use crate::{sampling, tools};
 
 /// How the answer is to be written.
 pub(crate) struct Shape {
@@ -47,7 +47,9 @@ pub(crate) fn read(app: &App, mut fields: Fields) -> Result<(Question, Shape)> {
     options.max_tokens = max_tokens.map_or(usize::MAX, |n| n as usize);
     // vLLM's, for measuring.
     options.ignore_eos = fields.boolean("ignore_eos")?.unwrap_or(false);
-    options.enable_thinking = enable_thinking(&mut fields, &mut notes)?;
+    (options.enable_thinking, options.thinking_budget) = thinking(&mut fields, &mut notes)?;
+    tools::read_openai(&mut fields, &mut options, &mut notes)?;
+    options.constraint = tools::read_form(&mut fields, &mut notes)?;
     let logprobs = fields.boolean("logprobs")?.unwrap_or(false);
     let n_top = fields.integer("top_logprobs", 0..=20)?;
     if n_top.is_some() && !logprobs {
@@ -56,10 +58,11 @@ pub(crate) fn read(app: &App, mut fields: Fields) -> Result<(Question, Shape)> {
     options.logprobs = logprobs.then(|| n_top.unwrap_or(0) as usize);
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let include_usage = stream_options(&mut fields, &mut notes)?;
+    let truncate = sampling::read_truncation(&mut fields)?;
     refuse_what_is_missing(&mut fields)?;
     fields.pass_over(&["user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"]);
     fields.finish(&mut notes);
-    let question = Question { input: Input::Chat(turns), options, stream, notes };
+    let question = Question { input: Input::Chat(turns), options, stream, truncate, notes };
     Ok((question, Shape { include_usage, logprobs }))
 }
 
@@ -72,30 +75,22 @@ pub(super) fn stream_options(fields: &mut Fields, notes: &mut Vec<String>) -> Re
     Ok(include_usage)
 }
 
-/// vLLM's name for it, or OpenAI's.
-fn enable_thinking(fields: &mut Fields, notes: &mut Vec<String>) -> Result<Option<bool>> {
+/// Whether the model thinks, by vLLM's name for it or OpenAI's, and how many tokens at most.
+fn thinking(fields: &mut Fields, notes: &mut Vec<String>) -> Result<(Option<bool>, Option<usize>)> {
     let effort = fields.text("reasoning_effort")?.map(|effort| effort != "none");
-    let Some(mut kwargs) = fields.object("chat_template_kwargs")? else { return Ok(effort) };
+    let budget = fields.integer("thinking_budget", 0..=u64::MAX)?.map(|n| n as usize);
+    let Some(mut kwargs) = fields.object("chat_template_kwargs")? else { return Ok((effort, budget)) };
     let enable = kwargs.boolean("enable_thinking")?;
     kwargs.finish(notes);
-    Ok(enable.or(effort))
+    Ok((enable.or(effort), budget))
 }
 
 /// Refuses what would change the answer if it could be had.
 fn refuse_what_is_missing(fields: &mut Fields) -> Result<()> {
-    let is_empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
-    let no_tools = "tools are not supported yet; describe them in the system message and read the answer";
     fields.refuse("n", |n| n.as_f64() == Some(1.0), "one answer a request is made; send more requests")?;
-    fields.refuse("tools", is_empty, no_tools)?;
-    fields.refuse("functions", is_empty, no_tools)?;
-    fields.refuse("tool_choice", |choice| choice == "none" || choice == "auto", no_tools)?;
-    fields.refuse("function_call", |choice| choice == "none" || choice == "auto", no_tools)?;
-    fields.pass_over(&["parallel_tool_calls"]);
-    fields.refuse(
-        "response_format",
-        |format| format["type"] == "text",
-        "answers of a given form are not supported yet; ask for it in the message and check the answer",
-    )?;
+    let renamed = "this older name is not known here; use `tools` and `tool_choice`";
+    fields.refuse("functions", |value| value.as_array().is_some_and(Vec::is_empty), renamed)?;
+    fields.refuse("function_call", |choice| choice == "none" || choice == "auto", renamed)?;
     fields.refuse(
         "logit_bias",
         |bias| bias.as_object().is_some_and(|o| o.is_empty()),
@@ -117,13 +112,9 @@ fn turn(mut message: Fields, notes: &mut Vec<String>) -> Result<Turn> {
             return Err(Problem::field(message.path("role"), message_text));
         }
     };
-    message.refuse(
-        "tool_calls",
-        |calls| calls.as_array().is_some_and(Vec::is_empty),
-        "tool calls are not supported yet; put them into the content as text",
-    )?;
+    let calls = tools::read_calls(&mut message, notes)?;
     let path = message.path("content");
-    let pieces = match message.value("content") {
+    let mut pieces: Vec<Piece> = match message.value("content") {
         Some(Value::String(text)) => vec![Piece::Text(text)],
         Some(Value::Array(parts)) => parts
             .into_iter()
@@ -131,9 +122,19 @@ fn turn(mut message: Fields, notes: &mut Vec<String>) -> Result<Turn> {
             .map(|(i, part)| piece(Fields::of(part, format!("{path}[{i}]"))?, notes))
             .collect::<Result<_>>()?,
         Some(other) => return Err(expected(&path, "a string or a list of parts", &other)),
+        None if !calls.is_empty() => Vec::new(),
         None => return Err(message.missing("content")),
     };
-    message.pass_over(&["tool_call_id", "refusal", "annotations", "audio", "function_call"]);
+    pieces.extend(calls.into_iter().map(Piece::Call));
+    message.pass_over(&[
+        "name",
+        "reasoning_content",
+        "tool_call_id",
+        "refusal",
+        "annotations",
+        "audio",
+        "function_call",
+    ]);
     message.finish(notes);
     Ok(Turn { role, pieces })
 }
@@ -187,6 +188,8 @@ pub(crate) struct Writer {
     logprobs: Logprobs,
     /// Of the text so far, for an answer in one piece.
     entries: Vec<Value>,
+    /// The tools called so far.
+    calls: Vec<Value>,
 }
 
 impl Writer {
@@ -197,6 +200,7 @@ impl Writer {
             extension: Extension { notes: asked.notes.clone(), seed: asked.seed },
             logprobs: Logprobs::new(app.format.clone()),
             entries: Vec::new(),
+            calls: Vec::new(),
         }
     }
 
@@ -238,6 +242,13 @@ impl crate::reply::Writer for Writer {
                 self.logprobs.take();
                 sse(None, &self.chunk(json!({ "reasoning_content": text }), None, Vec::new()))
             }
+            Event::ToolCall(call) => {
+                let call = tools::openai_call(&ToolCall { id: new_id("call_"), ..call });
+                let mut delta = call.clone();
+                delta["index"] = json!(self.calls.len());
+                self.calls.push(call);
+                sse(None, &self.chunk(json!({ "tool_calls": [delta] }), None, Vec::new()))
+            }
             // A comment keeps the connection alive through a long prompt.
             Event::Prefill { done, total } => format!(": prompt {done}/{total}\n\n"),
             Event::Token(_) => String::new(),
@@ -261,6 +272,12 @@ impl crate::reply::Writer for Writer {
 
     fn whole(&mut self, answer: &Answer) -> Value {
         let mut message = json!({ "role": "assistant", "content": answer.text, "refusal": null });
+        if !self.calls.is_empty() {
+            message["tool_calls"] = json!(self.calls);
+            if answer.text.is_empty() {
+                message["content"] = Value::Null;
+            }
+        }
         if let Some(reasoning) = &answer.reasoning {
             message["reasoning_content"] = json!(reasoning);
         }

@@ -52,7 +52,7 @@ pub(crate) fn read(app: &App, mut fields: Fields) -> Result<(Question, bool)> {
     )?;
     fields.pass_over(&["user"]);
     fields.finish(&mut notes);
-    Ok((Question { input: Input::Text(prompt), options, stream, notes }, include_usage))
+    Ok((Question { input: Input::Text(prompt), options, stream, truncate: false, notes }, include_usage))
 }
 
 /// Writes the answer.
@@ -81,7 +81,7 @@ impl crate::reply::Writer for Writer {
         match event {
             Event::Text(text) | Event::Reasoning(text) => sse(None, &self.object(&text, None)),
             Event::Prefill { done, total } => format!(": prompt {done}/{total}\n\n"),
-            Event::Token(_) | Event::Logprobs(_) => String::new(),
+            Event::Token(_) | Event::Logprobs(_) | Event::ToolCall(_) => String::new(),
         }
     }
 

@@ -82,10 +82,10 @@ fn errors_have_its_shape() {
         (json!({ "messages": [{ "role": "user", "content": "Hi" }] }), "max_tokens"),
         (json!({ "max_tokens": 1, "messages": [{ "role": "robot", "content": "Hi" }] }), "messages[0].role"),
         (
-            json!({ "max_tokens": 1, "messages": [{ "role": "user", "content": [{ "type": "tool_result" }] }] }),
+            json!({ "max_tokens": 1, "messages": [{ "role": "user", "content": [{ "type": "document" }] }] }),
             "messages[0].content[0].type",
         ),
-        (json!({ "max_tokens": 1, "messages": [], "tools": [{}] }), "messages"),
+        (json!({ "max_tokens": 1, "messages": [], "tools": [] }), "messages"),
     ] {
         let error = server.post("/v1/messages", &body).expect(400).json();
         assert_eq!(

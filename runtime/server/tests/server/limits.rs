@@ -68,9 +68,10 @@ fn what_cannot_be_had_is_refused() {
     let server = Running::start();
     for (name, value) in [
         ("n", json!(2)),
-        ("tools", json!([{ "type": "function", "function": { "name": "f" } }])),
+        ("tools", json!(vec![json!({ "type": "function", "function": { "name": "f" } }); 129])),
         ("tool_choice", json!("required")),
-        ("response_format", json!({ "type": "json_object" })),
+        ("tool_choice", json!({ "type": "function", "function": { "name": "missing" } })),
+        ("functions", json!([{ "name": "f" }])),
         ("logit_bias", json!({ "5": 1 })),
         ("stop", json!([""])),
         ("stop", json!(vec!["x"; 17])),
@@ -78,6 +79,20 @@ fn what_cannot_be_had_is_refused() {
         ("messages", json!({})),
     ] {
         refused(&server, &with(name, value), name);
+    }
+    for (name, value, message) in [
+        ("tools", json!([{ "type": "function", "function": { "name": "a b" } }]), "tool name"),
+        (
+            "response_format",
+            json!({ "type": "json_schema", "json_schema": { "schema": { "type": "x" } } }),
+            "form",
+        ),
+        ("response_format", json!({ "type": "xml" }), "response_format.type"),
+        ("structured_outputs", json!({ "regex": "(" }), "form"),
+        ("structured_outputs", json!({ "regex": "a", "choice": ["a"] }), "more than one"),
+    ] {
+        let error = server.post(CHAT, &with(name, value)).expect(400).json();
+        assert!(error["error"]["message"].as_str().unwrap().contains(message), "{error}");
     }
     for (content, field) in [
         (json!([{ "type": "input_audio" }]), "messages[0].content[0].type"),

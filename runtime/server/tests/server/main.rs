@@ -8,4 +8,6 @@ mod limits;
 mod ollama;
 mod openai;
 mod queue;
+mod responses;
 mod support;
+mod tools;

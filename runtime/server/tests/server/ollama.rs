@@ -68,7 +68,7 @@ fn models_are_told_and_errors_have_its_shape() {
     assert_eq!((&loaded["done"], &loaded["done_reason"]), (&json!(true), &json!("load")));
     let missing = server.post("/api/chat", &json!({ "model": "llama3" })).expect(404).json();
     assert!(missing["error"].as_str().unwrap().contains("`llama3` is not served here"), "{missing}");
-    let format = json!({ "messages": [{ "role": "user", "content": "Hi" }], "format": "json" });
+    let format = json!({ "messages": [{ "role": "user", "content": "Hi" }], "format": "xml" });
     let refused = server.post("/api/chat", &format).expect(400).json();
     assert!(refused["error"].as_str().unwrap().starts_with("format: "), "{refused}");
 }

@@ -25,6 +25,9 @@ pub(super) async fn cases<B: Backend>(suite: &mut Suite<'_, B>) {
         for (len, then) in [(3, 2), (7, 1), (0, 4)] {
             suite.agree(Truncated { heads, len, then }).await;
         }
+        for (n, then) in [(1, 1), (21, 3)] {
+            suite.agree(Copied { heads, n, then }).await;
+        }
         let turns = vec![vec![3, 1], vec![1, 1], vec![0, 5]];
         suite.agree(Sequences { heads, turns }).await;
     }
@@ -144,6 +147,39 @@ impl Case for Truncated {
         let mut cache = b.cache(self.heads, 4)?;
         append(b, self.heads, 7, &mut cache).await?;
         b.truncate(&mut cache, self.len)?;
+        let len = Values::Indices(vec![b.cache_len(&cache) as u32]);
+        let [y, longer] = append(b, self.heads, self.then, &mut cache).await?;
+        Ok(vec![len, y, longer])
+    }
+}
+
+/// `n` rows, read from their cache and written into another, and `then` more. A backend that keeps its cache to itself
+/// goes on with the first.
+#[derive(Debug)]
+struct Copied {
+    heads: Heads,
+    n: usize,
+    then: usize,
+}
+
+impl Case for Copied {
+    const OPS: &'static [&'static str] = &["read_cache", "append_cache", "cache_len", "attention"];
+
+    fn rounded_bound(&self) -> Option<f64> {
+        Some(CACHE_BOUND)
+    }
+
+    async fn run<B: Backend>(&self, b: &B) -> Result<Vec<Values>> {
+        let mut cache = b.cache(self.heads, 4)?;
+        append(b, self.heads, self.n, &mut cache).await?;
+        if let Some([k, v]) = b.read_cache(&cache)? {
+            let mut other = b.cache(self.heads, 4)?;
+            // In two parts, so that the second follows something.
+            let (first, rest) = (self.heads.kv_width(), self.heads.kv_width()..);
+            let is_taken = b.append_cache(&mut other, &k[..first], &v[..first])?
+                && b.append_cache(&mut other, &k[rest.clone()], &v[rest])?;
+            cache = if is_taken { other } else { cache };
+        }
         let len = Values::Indices(vec![b.cache_len(&cache) as u32]);
         let [y, longer] = append(b, self.heads, self.then, &mut cache).await?;
         Ok(vec![len, y, longer])

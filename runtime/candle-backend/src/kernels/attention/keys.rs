@@ -117,6 +117,26 @@ impl KeysValues {
         }
     }
 
+    /// All keys and all values, `[n_rows, kv_width]` each.
+    pub(crate) fn read(&self) -> [Vec<f32>; 2] {
+        let (heads, d) = (self.heads, self.heads.head_dim);
+        let mut scratch = Scratch::default();
+        let mut rows = [(); 2].map(|()| vec![0.0; self.n_rows * heads.kv_width()]);
+        for panel in 0..self.n_rows.div_ceil(PANEL) {
+            for head in 0..heads.n_kv_heads {
+                let stored = self.panel(panel, head, &mut scratch);
+                for token in panel * PANEL..((panel + 1) * PANEL).min(self.n_rows) {
+                    let (lane, at) = (token % PANEL, token * heads.kv_width() + head * d);
+                    for i in 0..d {
+                        rows[0][at + i] = stored.keys[i * PANEL + lane];
+                    }
+                    rows[1][at..at + d].copy_from_slice(&stored.values[lane * padded_dim(d)..][..d]);
+                }
+            }
+        }
+        rows
+    }
+
     /// Forgets all tokens from `n_rows` on.
     pub(crate) fn truncate(&mut self, n_rows: usize) {
         if n_rows >= self.n_rows {
