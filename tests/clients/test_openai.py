@@ -60,6 +60,15 @@ def test_completions_and_models(client):
     assert client.models.retrieve("ocelli").id == "ocelli"
 
 
+def test_embeddings(client):
+    texts = ["A red circle.", "Two apples."]
+    [first, second] = client.embeddings.create(model="ocelli", input=texts).data
+    as_floats = client.embeddings.create(model="ocelli", input=texts[0], encoding_format="float")
+    assert first.embedding == pytest.approx(as_floats.data[0].embedding)
+    assert first.embedding != second.embedding
+    assert sum(x * x for x in first.embedding) == pytest.approx(1, abs=1e-4)
+
+
 def test_errors(client):
     with pytest.raises(openai.NotFoundError, match="is not served here"):
         ask(client, model="gpt-4")

@@ -185,6 +185,31 @@ impl Engine {
         })
     }
 
+    /// A vector of length 1 for what `prompt` says: the direction of the mean over its tokens of what the model's head
+    /// sees. The models here were not taught to compare texts, so it is a rough measure. `go_on` is asked after each
+    /// chunk of the prompt.
+    ///
+    /// # Errors
+    /// If the prompt is empty or too long, or the model fails or tells no such thing; [`Error::Cancelled`] if `go_on`
+    /// breaks.
+    pub fn embed<'a>(
+        &'a mut self,
+        prompt: &'a Prompt,
+        chunk: usize,
+        go_on: &'a mut dyn FnMut() -> ControlFlow<()>,
+    ) -> LocalFuture<'a, Result<Vec<f32>>> {
+        Box::pin(async move {
+            self.format.check(prompt)?;
+            // What the model holds from now on is not built on.
+            self.cached.clear();
+            let mut progress = |_, _| go_on();
+            let mean = self.model.embed(&prompt.input, chunk.max(1), &mut progress).await?;
+            let mean = mean.ok_or_else(|| Error::Options("this model tells no embeddings".into()))?;
+            let length = mean.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+            Ok(mean.into_iter().map(|x| x / length).collect())
+        })
+    }
+
     async fn answer(
         &mut self,
         prompt: &Prompt,

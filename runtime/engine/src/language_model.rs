@@ -81,6 +81,21 @@ pub trait LanguageModel {
         progress: &'a mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> LocalFuture<'a, Result<Vec<Candidate>>>;
 
+    /// Reads `input` from an empty cache as [`prefill`](Self::prefill) does, and returns the mean over all tokens of
+    /// what the head sees, `[hidden_size]`; `None` if this model does not tell it.
+    ///
+    /// # Errors
+    /// As [`prefill`](Self::prefill).
+    fn embed<'a>(
+        &'a mut self,
+        input: &'a ModelInput,
+        chunk: usize,
+        progress: &'a mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> LocalFuture<'a, Result<Option<Vec<f32>>>> {
+        let _ = (input, chunk, progress);
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Tokens that [`decode_rows`](Self::decode_rows) appends with the bits that one by one would give; 1 if none
     /// but the first are sure of that, or if more than one would hold up others.
     fn exact_rows(&self) -> usize;

@@ -356,6 +356,36 @@ impl<B: Backend> Network<B> {
         unreachable!("the chunks of rows that are not empty end with the last of them")
     }
 
+    /// The mean of the rows that the head sees. Sums are of one row after the other, so chunks change nothing.
+    async fn embed_chunks(
+        &self,
+        sequence: &RefCell<Sequence<B>>,
+        input: &ModelInput,
+        chunk: usize,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+        pause: impl AsyncFn(),
+    ) -> Result<Vec<f32>> {
+        let b = &self.backend;
+        sequence.borrow_mut().truncate(b, 0)?;
+        let layout = Layout::new(input, &self.config)?;
+        let n = layout.token_ids.len();
+        let mut sum = vec![0.0_f64; self.config.text.hidden_size];
+        let mut last_seen = None;
+        for rows in chunks(&new_rows(&layout, 0)?, chunk) {
+            let hidden =
+                self.prefill_rows(&mut sequence.borrow_mut(), &layout, &rows, &mut last_seen, None)?;
+            let seen = b.read(&self.decoder.final_norm(b, &hidden)?).await?;
+            for row in seen.chunks_exact(sum.len()) {
+                sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+            }
+            if progress(rows.end, n).is_break() {
+                return Err(Error::Cancelled);
+            }
+            pause().await;
+        }
+        Ok(sum.into_iter().map(|x| (x / n as f64) as f32).collect())
+    }
+
     async fn trace_chunks(
         &self,
         sequence: &mut Sequence<B>,
@@ -551,6 +581,18 @@ impl<B: Backend> LanguageModel for Loaded<B> {
         progress: &'a mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> LocalFuture<'a, Result<Vec<Candidate>>> {
         Box::pin(self.network.prefill_chunks(&self.sequence, input, chunk, k, progress, async || {}))
+    }
+
+    fn embed<'a>(
+        &'a mut self,
+        input: &'a ModelInput,
+        chunk: usize,
+        progress: &'a mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> LocalFuture<'a, Result<Option<Vec<f32>>>> {
+        Box::pin(async move {
+            let mean = self.network.embed_chunks(&self.sequence, input, chunk, progress, async || {});
+            mean.await.map(Some)
+        })
     }
 
     fn exact_rows(&self) -> usize {

@@ -213,10 +213,15 @@ impl<B: Backend> Decoder<B> {
 
     /// Final norm and head: `[n, hidden_size]` → `[n, vocab_size]`. Callers gather the rows they need first.
     pub fn logits(&self, b: &B, hidden: &B::Tensor, taps: Option<&Taps<B>>) -> Result<B::Tensor> {
-        let h = b.rms_norm(hidden, &self.norm, self.config.rms_norm_eps)?;
+        let h = self.final_norm(b, hidden)?;
         if let Some(taps) = taps {
             taps.rows("hidden.norm", &h);
         }
         self.lm_head.forward(b, &h)
+    }
+
+    /// What the head sees of rows of the residual stream, in the same shape.
+    pub fn final_norm(&self, b: &B, hidden: &B::Tensor) -> Result<B::Tensor> {
+        b.rms_norm(hidden, &self.norm, self.config.rms_norm_eps)
     }
 }

@@ -22,7 +22,8 @@ use crate::openai::Kept;
 use crate::pictures::Granted;
 use crate::problem::{Kind, Problem, Result};
 use crate::question::Question;
-use crate::scheduler::{Job, Update};
+use crate::reply::lost;
+use crate::scheduler::{Job, Update, Work};
 
 /// How long the body of a request may take to come.
 const BODY_TIME: Duration = Duration::from_secs(60);
@@ -188,9 +189,34 @@ impl App {
             seed: question.options.seed,
             arrived,
         };
-        let job = Job { prompt, options: question.options, updates, place, arrived };
-        self.jobs.send(job).map_err(|_| Problem::new(Kind::Stopping, "the server is shutting down"))?;
+        let work = Work::Answer(Box::new(question.options));
+        self.send(Job { prompt, work, updates, place, arrived })?;
         Ok(asked)
+    }
+
+    /// A vector for a text, and how many tokens it has.
+    pub(crate) async fn embed(self: &Arc<Self>, text: String) -> Result<(Vec<f32>, usize)> {
+        let arrived = Instant::now();
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| self.busy())?;
+        let prompt = self
+            .off_thread(move |app| {
+                let prompt = app.format.plain_prompt(&text);
+                app.format.check(&prompt)?;
+                Ok(prompt)
+            })
+            .await?;
+        let n_tokens = prompt.input.token_ids.len();
+        let (updates, mut receiver) = unbounded_channel();
+        self.send(Job { prompt, work: Work::Embed, updates, place, arrived })?;
+        match receiver.recv().await {
+            Some(Update::Embedded(embedding)) => Ok((embedding, n_tokens)),
+            Some(Update::Failed(problem)) => Err(problem),
+            _ => Err(lost()),
+        }
+    }
+
+    fn send(&self, job: Job) -> Result<()> {
+        self.jobs.send(job).map_err(|_| Problem::new(Kind::Stopping, "the server is shutting down"))
     }
 
     /// How many tokens a question has.

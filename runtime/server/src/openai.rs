@@ -2,6 +2,7 @@
 
 mod chat;
 mod completion;
+mod embeddings;
 mod logprobs;
 mod responses;
 
@@ -22,13 +23,14 @@ use crate::reply::reply;
 
 pub(crate) use responses::Kept;
 
-pub(crate) const ROUTES: [&str; 4] =
-    ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models"];
+pub(crate) const ROUTES: [&str; 5] =
+    ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/models"];
 
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/completions", post(completions))
+        .route("/v1/embeddings", post(embeddings))
         .merge(responses::routes())
         .route("/v1/models", get(models))
         .route("/v1/models/{name}", get(model))
@@ -54,6 +56,10 @@ async fn completions(State(app): State<Arc<App>>, request: Request) -> Response 
         reply(asked, stream, writer).await
     })
     .await
+}
+
+async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Response {
+    or_error(async { embeddings::answer(&app, app.fields(request).await?).await }).await
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response {

@@ -57,7 +57,7 @@ pub(crate) async fn reply<W: Writer>(asked: Asked, stream: bool, mut writer: W) 
             Some(Update::Event(event)) => drop(writer.event(event)),
             Some(Update::Done(answer)) => return Ok(json_response(StatusCode::OK, &writer.whole(&answer))),
             Some(Update::Failed(problem)) => return Err(problem),
-            None => return Err(lost()),
+            Some(Update::Embedded(_)) | None => return Err(lost()),
         }
     }
 }
@@ -99,7 +99,7 @@ impl<W: Writer> Stream for Updates<W> {
 }
 
 /// The engine's thread is gone.
-fn lost() -> Problem {
+pub(crate) fn lost() -> Problem {
     Problem::new(Kind::Internal, "the engine stopped before the answer was complete")
 }
 

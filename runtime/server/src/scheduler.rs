@@ -26,7 +26,7 @@ const PREFILL_CHUNK: usize = 128;
 /// A request that waits for its turn.
 pub(crate) struct Job {
     pub(crate) prompt: Prompt,
-    pub(crate) options: GenerateOptions,
+    pub(crate) work: Work,
     /// Nobody listens any more once the other end is dropped, which cancels the request. It holds as many
     /// updates as an answer has tokens at most, so no bound is needed.
     pub(crate) updates: UnboundedSender<Update>,
@@ -35,11 +35,18 @@ pub(crate) struct Job {
     pub(crate) arrived: Instant,
 }
 
+/// What is to be done with a prompt.
+pub(crate) enum Work {
+    Answer(Box<GenerateOptions>),
+    Embed,
+}
+
 /// News of a request.
 #[derive(Debug)]
 pub(crate) enum Update {
     Event(Event),
     Done(Box<Answer>),
+    Embedded(Vec<f32>),
     Failed(Problem),
 }
 
@@ -120,7 +127,7 @@ impl Running {
     fn new(engine: Engine, job: Job, metrics: Arc<Metrics>) -> Self {
         let has_begun = Rc::new(Cell::new(false));
         let updates = job.updates.clone();
-        let future = Box::pin(answer(engine, job, metrics, Rc::clone(&has_begun)));
+        let future = Box::pin(work(engine, job, metrics, Rc::clone(&has_begun)));
         Self { future, has_begun, updates }
     }
 
@@ -133,28 +140,40 @@ impl Running {
     }
 }
 
-async fn answer(mut engine: Engine, job: Job, metrics: Arc<Metrics>, has_begun: Rc<Cell<bool>>) -> Engine {
-    let Job { prompt, options, updates, place, arrived } = job;
-    let options = GenerateOptions { prefill_chunk: PREFILL_CHUNK, ..options };
-    let mut listen = |event: Event| {
-        if matches!(event, Event::Token(_)) && !has_begun.replace(true) {
-            metrics.first_token.observe(arrived.elapsed().as_secs_f64());
-        }
-        match updates.send(Update::Event(event)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
-    };
-    let result = engine.generate(&prompt, &options, &mut listen).await;
-    let last = match result {
-        Ok(answer) => {
-            metrics.count(&answer, arrived.elapsed());
-            if answer.stop_reason == StopReason::Cancelled {
-                metrics.cancelled.inc();
+async fn work(mut engine: Engine, job: Job, metrics: Arc<Metrics>, has_begun: Rc<Cell<bool>>) -> Engine {
+    let Job { prompt, work, updates, place, arrived } = job;
+    let go_on = |goes_on: bool| if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+    let last = match work {
+        Work::Answer(options) => {
+            let options = GenerateOptions { prefill_chunk: PREFILL_CHUNK, ..*options };
+            let mut listen = |event: Event| {
+                if matches!(event, Event::Token(_)) && !has_begun.replace(true) {
+                    metrics.first_token.observe(arrived.elapsed().as_secs_f64());
+                }
+                go_on(updates.send(Update::Event(event)).is_ok())
+            };
+            match engine.generate(&prompt, &options, &mut listen).await {
+                Ok(answer) => {
+                    metrics.count(&answer, arrived.elapsed());
+                    if answer.stop_reason == StopReason::Cancelled {
+                        metrics.cancelled.inc();
+                    }
+                    Update::Done(Box::new(answer))
+                }
+                Err(error) => Update::Failed(error.into()),
             }
-            Update::Done(Box::new(answer))
         }
-        Err(error) => Update::Failed(error.into()),
+        Work::Embed => {
+            match engine.embed(&prompt, PREFILL_CHUNK, &mut || go_on(!updates.is_closed())).await {
+                Ok(embedding) => Update::Embedded(embedding),
+                Err(error) => {
+                    if matches!(error, engine::Error::Cancelled) {
+                        metrics.cancelled.inc();
+                    }
+                    Update::Failed(error.into())
+                }
+            }
+        }
     };
     // The place is free before the client can know, so that its next request finds it.
     drop(place);

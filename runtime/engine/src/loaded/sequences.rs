@@ -156,6 +156,18 @@ impl<B: Backend> LanguageModel for Member<B> {
         Box::pin(self.shared.network.prefill_chunks(&self.sequence, input, chunk, k, progress, pause))
     }
 
+    fn embed<'a>(
+        &'a mut self,
+        input: &'a ModelInput,
+        chunk: usize,
+        progress: &'a mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> LocalFuture<'a, Result<Option<Vec<f32>>>> {
+        Box::pin(async move {
+            let mean = self.shared.network.embed_chunks(&self.sequence, input, chunk, progress, pause);
+            mean.await.map(Some)
+        })
+    }
+
     fn exact_rows(&self) -> usize {
         self.shared.network.backend.exact_rows() / self.shared.last_step.get().max(1)
     }

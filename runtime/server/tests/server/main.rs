@@ -4,6 +4,7 @@
 
 mod access;
 mod anthropic;
+mod embeddings;
 mod limits;
 mod ollama;
 mod openai;
