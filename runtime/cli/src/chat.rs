@@ -1,5 +1,7 @@
 //! `ocelli chat`: a conversation, at a terminal or line by line from a pipe.
 
+mod record;
+
 use std::io::{self, BufRead, IsTerminal};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -14,12 +16,17 @@ use crate::inputs::{PictureArgs, Reader, VideoArgs, Visual};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, bytes, name_it};
 use crate::{Outcome, is_broken_pipe};
+pub(crate) use record::store;
+use record::{Record, Shown};
 
 const HELP: &str = "\
 /image PATH    show a picture with your next message
 /video PATH    show a video, an animation or a folder of frames with it
 /system TEXT   tell the model how to behave; without TEXT, nothing
-/reset         forget the conversation, but not /system
+/again         have the last answer made again, in other words if answers are drawn
+/edit TEXT     ask this in place of the last message
+/back          take the last message and its answer back
+/reset         begin another conversation; /system stays
 /stats         speed and memory of the last answer
 /help          this list
 /exit          leave (so does Ctrl-D; Ctrl-C ends an answer)";
@@ -34,6 +41,15 @@ pub(crate) struct ChatArgs {
     /// Tell the model how to behave
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
+    /// Go on with a conversation that was kept: the beginning of its name, or the last one
+    #[arg(long, value_name = "SESSION", num_args = 0..=1, default_missing_value = "last")]
+    resume: Option<String>,
+    /// Keep the conversation [default: at a terminal]
+    #[arg(long)]
+    keep: bool,
+    /// Keep nothing
+    #[arg(long, conflicts_with_all = ["keep", "resume"])]
+    private: bool,
     /// Leave out notes
     #[arg(long, short)]
     quiet: bool,
@@ -50,16 +66,26 @@ pub(crate) struct ChatArgs {
 pub(crate) fn run(args: ChatArgs, output: &mut Output) -> anyhow::Result<Outcome> {
     output.set_quiet(args.quiet);
     let files = args.model.files()?;
-    let engine = args.model.engine_of(&files, output)?;
+    let mut engine = args.model.engine_of(&files, output)?;
+    let reader = Reader::new(engine.preprocessor(), &args.pictures)?;
+    let (mut record, mut turns, mut system) = (None, Vec::new(), None);
+    if let Some(name) = &args.resume {
+        let (resumed, said, was) =
+            Record::resume(name, files.fingerprint(), &mut engine, reader.preprocessor(), output)?;
+        (record, turns, system) = (Some(resumed), said, was);
+    } else if !args.private && (args.keep || io::stdin().is_terminal()) {
+        record = Some(Record::begin(files.fingerprint())?);
+    }
     let mut chat = Chat {
-        reader: Reader::new(engine.preprocessor(), &args.pictures)?,
+        reader,
         videos: args.videos,
         options: args.sampling.options_of(&files.generation_defaults()?),
         engine,
         interrupt: Interrupt::listen()?,
         output,
-        system: args.system,
-        turns: Vec::new(),
+        system: args.system.or(system),
+        record,
+        turns,
         attached: Vec::new(),
         last: None,
     };
@@ -94,6 +120,9 @@ pub(crate) fn run(args: ChatArgs, output: &mut Output) -> anyhow::Result<Outcome
             }
         }
     }
+    if let Some(record) = &chat.record {
+        record.end(&mut chat.engine)?;
+    }
     Ok(outcome)
 }
 
@@ -105,6 +134,9 @@ enum Line<'a> {
     Image(&'a Path),
     Video(&'a Path),
     System(&'a str),
+    Again,
+    Edit(&'a str),
+    Back,
     Reset,
     Stats,
     Help,
@@ -130,6 +162,10 @@ impl<'a> Line<'a> {
             "/image" => Line::Image(path()?),
             "/video" => Line::Video(path()?),
             "/system" => Line::System(rest.trim()),
+            "/again" => Line::Again,
+            "/edit" if rest.trim().is_empty() => anyhow::bail!("/edit needs the message to ask instead"),
+            "/edit" => Line::Edit(rest.trim()),
+            "/back" => Line::Back,
             "/reset" => Line::Reset,
             "/stats" => Line::Stats,
             "/help" => Line::Help,
@@ -137,6 +173,20 @@ impl<'a> Line<'a> {
             _ => anyhow::bail!("there is no command {command}; /help lists them"),
         })
     }
+}
+
+/// A picture or a video, and what is kept of it.
+struct Attached {
+    part: Part,
+    shown: Shown,
+}
+
+/// A message of the user.
+struct Asked {
+    text: String,
+    parts: Vec<Part>,
+    /// What is kept of the parts.
+    shown: Vec<Shown>,
 }
 
 struct Chat<'a> {
@@ -147,10 +197,11 @@ struct Chat<'a> {
     interrupt: Interrupt,
     output: &'a Output,
     system: Option<String>,
+    record: Option<Record>,
     /// What was said so far, without the system text.
     turns: Vec<Message>,
     /// Shown with the next message.
-    attached: Vec<Part>,
+    attached: Vec<Attached>,
     last: Option<Answer>,
 }
 
@@ -163,6 +214,20 @@ impl Chat<'_> {
             Line::Image(path) => self.attach(path, false)?,
             Line::Video(path) => self.attach(path, true)?,
             Line::System(text) => self.system = Some(text.to_string()).filter(|text| !text.is_empty()),
+            Line::Again => {
+                let asked = self.take_back()?;
+                self.options.seed = self.options.seed.wrapping_add(1);
+                self.ask(asked)?;
+            }
+            Line::Edit(text) => {
+                let mut asked = self.take_back()?;
+                asked.text = text.to_string();
+                self.ask(asked)?;
+            }
+            Line::Back => {
+                self.take_back()?;
+                self.output.note("the last message and its answer are taken back");
+            }
             Line::Reset => self.reset(),
             Line::Stats => self.say_stats(),
             Line::Help => self.output.reply(HELP),
@@ -184,13 +249,45 @@ impl Chat<'_> {
             path.display(),
             visual.patches.n_tokens()
         ));
-        self.attached.push(visual.part());
+        if is_video && self.record.is_some() {
+            self.output.note("of a video only the name is kept with the conversation");
+        }
+        let shown = match is_video {
+            true => Shown::Video(path.display().to_string()),
+            false => Shown::Picture(std::fs::read(path)?.into()),
+        };
+        self.attached.push(Attached { part: visual.part(), shown });
         Ok(())
     }
 
     fn say(&mut self, text: &str) -> anyhow::Result<()> {
-        let mut parts = self.attached.clone();
-        parts.push(Part::Text(text.to_string()));
+        let attached = self.attached.iter();
+        let (parts, shown) = attached.map(|it| (it.part.clone(), it.shown.clone())).unzip();
+        if self.ask(Asked { text: text.to_string(), parts, shown })? {
+            self.attached.clear();
+        }
+        Ok(())
+    }
+
+    /// Takes the last message and its answer back, and returns the message.
+    fn take_back(&mut self) -> anyhow::Result<Asked> {
+        let at = self.turns.iter().rposition(|turn| turn.role == Role::User).context("no message yet")?;
+        let shown = self.record.as_mut().map_or_else(|| Ok(Vec::new()), Record::back)?;
+        let message = self.turns.drain(at..).next().context("no message yet")?;
+        let mut asked = Asked { text: String::new(), parts: Vec::new(), shown };
+        for part in message.parts {
+            match part {
+                Part::Text(text) => asked.text.push_str(&text),
+                part => asked.parts.push(part),
+            }
+        }
+        Ok(asked)
+    }
+
+    /// Asks and shows the answer. Returns whether there was one.
+    fn ask(&mut self, asked: Asked) -> anyhow::Result<bool> {
+        let mut parts = asked.parts.clone();
+        parts.push(Part::Text(asked.text.clone()));
         let mut messages = Vec::new();
         if let Some(system) = &self.system {
             messages.push(Message { role: Role::System, parts: vec![Part::Text(system.clone())] });
@@ -198,6 +295,9 @@ impl Chat<'_> {
         messages.extend(self.turns.iter().cloned());
         messages.push(Message { role: Role::User, parts });
 
+        if let Some(record) = &mut self.record {
+            record.asked(&asked.text, &asked.shown, self.system.as_deref())?;
+        }
         self.interrupt.begin();
         let (output, interrupt) = (self.output, &self.interrupt);
         let answer = answer::answer(&mut self.engine, &messages, &self.options, &mut |text| {
@@ -205,6 +305,12 @@ impl Chat<'_> {
             Ok(if interrupt.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         });
         self.interrupt.end();
+        if let Some(record) = &mut self.record {
+            match &answer {
+                Ok(answer) if !is_empty(answer) => record.answered(answer)?,
+                _ => record.withdraw()?,
+            }
+        }
         let answer = answer.map_err(|error| match error.downcast_ref() {
             Some(engine::Error::ContextTooLong { .. }) if !self.turns.is_empty() => {
                 error.context("the message was not sent; /reset begins a new conversation")
@@ -214,18 +320,20 @@ impl Chat<'_> {
         self.output.line("")?;
 
         answer::say_about(&answer, None, self.output);
-        // A message that was cancelled before its answer began can be asked again.
-        if answer.stop_reason != StopReason::Cancelled || !answer.text.is_empty() {
+        let is_answered = !is_empty(&answer);
+        if is_answered {
             self.turns.extend(messages.pop());
             let parts = vec![Part::Text(answer.text.clone())];
             self.turns.push(Message { role: Role::Assistant, parts });
-            self.attached.clear();
         }
         self.last = Some(answer);
-        Ok(())
+        Ok(is_answered)
     }
 
     fn reset(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.reset();
+        }
         self.turns.clear();
         self.attached.clear();
         self.last = None;
@@ -260,6 +368,11 @@ impl Chat<'_> {
     }
 }
 
+/// Whether it was cancelled before it began; then the message can be asked again.
+fn is_empty(answer: &Answer) -> bool {
+    answer.stop_reason == StopReason::Cancelled && answer.text.is_empty()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +387,9 @@ mod tests {
             ("/video clip", Line::Video(Path::new("clip"))),
             ("/system Be brief.", Line::System("Be brief.")),
             ("/system", Line::System("")),
+            ("/again", Line::Again),
+            ("/edit And now?", Line::Edit("And now?")),
+            ("/back", Line::Back),
             ("/reset", Line::Reset),
             ("/stats", Line::Stats),
             ("/help", Line::Help),
@@ -285,7 +401,9 @@ mod tests {
 
     #[test]
     fn wrong_commands_are_explained() {
-        for (line, expected) in [("/image", "needs a path"), ("/imgae x", "/imgae; /help")] {
+        for (line, expected) in
+            [("/image", "needs a path"), ("/edit ", "needs the message"), ("/imgae x", "/imgae; /help")]
+        {
             let error = Line::parse(line).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }

@@ -123,6 +123,11 @@ impl Reader {
         Ok(Reader { preprocessor: args.preprocessor(model)?, decode: args.decode_options() })
     }
 
+    /// How pictures are cut into patches.
+    pub(crate) fn preprocessor(&self) -> &Preprocessor {
+        &self.preprocessor
+    }
+
     /// A picture file; of an animation its first frame.
     pub(crate) fn picture(&self, path: &Path) -> anyhow::Result<Visual> {
         let picture = vision::open(path, &self.decode)?;

@@ -5,6 +5,7 @@
 //! inputs failed and the others were done, and 2 when nothing could be done: wrong usage or a model
 //! that cannot be used.
 
+mod agent;
 mod answer;
 mod args;
 mod ask;
@@ -23,6 +24,8 @@ mod output;
 mod quantize;
 mod serve;
 mod server_key;
+mod sessions;
+mod settings;
 
 use std::io;
 use std::process::ExitCode;
@@ -48,6 +51,8 @@ enum Command {
     Caption(caption::CaptionArgs),
     Ask(ask::AskArgs),
     Chat(chat::ChatArgs),
+    Agent(Box<agent::AgentArgs>),
+    Sessions(sessions::SessionsArgs),
     Serve(serve::ServeArgs),
     Inspect(inspect::InspectArgs),
     Bench(bench::BenchArgs),
@@ -68,12 +73,13 @@ impl Command {
             Command::Caption(args) => args.model.threads,
             Command::Ask(args) => args.model.threads,
             Command::Chat(args) => args.model.threads,
+            Command::Agent(args) => args.model.threads,
             Command::Serve(args) => args.model.threads,
             Command::Bench(args) => args.model.threads,
             Command::Eval(args) => args.model.threads,
             Command::Quantize(args) => args.threads,
             Command::Compare(args) => args.threads,
-            Command::Inspect(_) | Command::Completions { .. } => Some(1),
+            Command::Inspect(_) | Command::Sessions(_) | Command::Completions { .. } => Some(1),
         }
     }
 }
@@ -121,6 +127,8 @@ fn run(command: Command, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Caption(args) => caption::run(args, output),
         Command::Ask(args) => ask::run(args, output),
         Command::Chat(args) => chat::run(args, output),
+        Command::Agent(args) => agent::run(*args, output),
+        Command::Sessions(args) => sessions::run(args, output),
         Command::Serve(args) => serve::run(args, output),
         Command::Inspect(args) => inspect::run(args, output),
         Command::Bench(args) => bench::run(args, output),

@@ -19,7 +19,10 @@ fn check(args: &[&str], name: &str) {
 #[test]
 fn help_reads_as_reviewed() {
     check(&["--help"], "ocelli.txt");
-    for command in ["caption", "ask", "chat", "serve", "inspect", "bench", "eval", "quantize", "compare"] {
+    for command in [
+        "caption", "ask", "chat", "agent", "sessions", "serve", "inspect", "bench", "eval", "quantize",
+        "compare",
+    ] {
         check(&[command, "--help"], &format!("{command}.txt"));
     }
 }

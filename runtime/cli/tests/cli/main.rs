@@ -9,4 +9,5 @@ mod expert_memory;
 mod help;
 mod pictures;
 mod quantize;
+mod sessions;
 mod support;

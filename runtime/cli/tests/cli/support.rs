@@ -58,6 +58,8 @@ pub(crate) fn ocelli_reading(dir: &Path, args: &[&str], stdin: impl AsRef<[u8]>)
 pub(crate) fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ocelli"));
     command.current_dir(dir).args(args);
+    // Nothing of whoever runs the tests is read or written.
+    command.env("XDG_CONFIG_HOME", dir.join("config")).env("XDG_DATA_HOME", dir.join("data"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -1,0 +1,82 @@
+//! What happens in a run, for those who watch it: a terminal, a page, a test, a log.
+
+use serde::{Deserialize, Serialize};
+
+use crate::approval::Ask;
+use crate::tool::ToolOutput;
+use crate::transcript::ToolCall;
+
+/// A transition of a run, or news from inside one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The model thinks on.
+    Reasoning(String),
+    /// The model says more.
+    Text(String),
+    /// The model has replied.
+    Replied {
+        /// Its words.
+        text: String,
+        /// The tools that it calls.
+        calls: Vec<ToolCall>,
+        /// Tokens of the prompt.
+        prompt_tokens: usize,
+        /// Those of them that were known from before.
+        cached_tokens: usize,
+        /// Tokens of the reply.
+        generated_tokens: usize,
+    },
+    /// A call needs a yes.
+    Asked(Ask),
+    /// A person has decided about it.
+    Decided {
+        /// The call.
+        call: ToolCall,
+        /// Whether it runs.
+        allow: bool,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// A call runs.
+    Calling(ToolCall),
+    /// A call has given something, or was refused.
+    Returned {
+        /// The call.
+        call: ToolCall,
+        /// What the model reads of it.
+        output: ToolOutput,
+    },
+    /// Something was lost or changed on the way.
+    Note(String),
+    /// The run is over.
+    Finished(Outcome),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The model has answered.
+    Answered {
+        /// Its words.
+        text: String,
+    },
+    /// The model's last reply was cut off.
+    CutOff {
+        /// Its words so far.
+        text: String,
+    },
+    /// A limit was reached.
+    OutOf {
+        /// Steps, tokens or time.
+        what: String,
+    },
+    /// The user ended it.
+    Cancelled,
+    /// The model could not be asked.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}

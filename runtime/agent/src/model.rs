@@ -1,0 +1,68 @@
+//! What an agent needs of a language model.
+
+use std::ops::ControlFlow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::tool::ToolSpec;
+use crate::transcript::{Pictures, ToolCall, Turn};
+use crate::{LocalFuture, Result};
+
+/// What a model is asked.
+pub struct Request<'a> {
+    /// The conversation.
+    pub turns: &'a [Turn],
+    /// The bytes of its pictures.
+    pub pictures: &'a Pictures,
+    /// What the model may call.
+    pub tools: &'a [ToolSpec],
+    /// Whether it must answer now, without a call.
+    pub must_answer: bool,
+    /// Tokens of the reply at most.
+    pub max_tokens: usize,
+}
+
+/// News of a reply in the making.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// More of what the model thinks.
+    Reasoning(&'a str),
+    /// More of its words.
+    Text(&'a str),
+    /// It is still at work.
+    Waiting,
+}
+
+/// What a model replied.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Its words.
+    pub text: String,
+    /// What it thought before.
+    pub reasoning: Option<String>,
+    /// The tools that it calls.
+    pub calls: Vec<ToolCall>,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Those of them that were known from before.
+    pub cached_tokens: usize,
+    /// Tokens of the reply.
+    pub generated_tokens: usize,
+    /// Whether a limit cut the reply off.
+    pub cut_off: bool,
+    /// What was lost or changed on the way in.
+    pub notes: Vec<String>,
+}
+
+/// A language model that sees and calls tools: one inside this program, one behind an API, or a script.
+pub trait ChatModel {
+    /// Replies to a conversation, and tells what happens meanwhile; if that breaks, the reply is cut off.
+    ///
+    /// # Errors
+    /// If the model cannot reply.
+    fn reply<'a>(
+        &'a mut self,
+        request: Request<'a>,
+        on_piece: &'a mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
+    ) -> LocalFuture<'a, Result<Reply>>;
+}

@@ -1,0 +1,7 @@
+//! The models that an agent can have.
+
+mod local;
+mod scripted;
+
+pub use local::EngineModel;
+pub use scripted::{Scripted, Seen};

@@ -1,0 +1,129 @@
+//! The engine inside this program as the model of an agent.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use engine::{Engine, Event, GenerateOptions, Message, StopReason, ToolChoice};
+use vision::{DecodeOptions, Patches};
+
+use crate::model::{ChatModel, Piece, Reply, Request};
+use crate::transcript::{Content, Part, PictureId, Pictures, Role, ToolCall, Turn};
+use crate::{Error, LocalFuture, Result};
+
+/// An engine that replies. Each picture is cut into patches once.
+pub struct EngineModel {
+    /// The engine.
+    pub engine: Engine,
+    /// How it chooses its words.
+    pub options: GenerateOptions,
+    patches: HashMap<PictureId, Arc<Patches>>,
+}
+
+impl EngineModel {
+    /// Wraps an engine.
+    pub fn new(engine: Engine, options: GenerateOptions) -> Self {
+        Self { engine, options, patches: HashMap::new() }
+    }
+
+    /// The conversation as the engine takes it.
+    ///
+    /// # Errors
+    /// If a picture is missing or damaged.
+    pub fn messages(&mut self, turns: &[Turn], pictures: &Pictures) -> Result<Vec<Message>> {
+        turns
+            .iter()
+            .map(|turn| {
+                let role = match turn.role {
+                    Role::System => engine::Role::System,
+                    Role::User => engine::Role::User,
+                    Role::Assistant => engine::Role::Assistant,
+                    Role::Tool => engine::Role::Tool,
+                };
+                let parts = turn.parts.iter().map(|part| self.part(part, pictures)).collect::<Result<_>>()?;
+                Ok(Message { role, parts })
+            })
+            .collect()
+    }
+
+    fn part(&mut self, part: &Part, pictures: &Pictures) -> Result<engine::Part> {
+        Ok(match &part.content {
+            Content::Text(text) => engine::Part::Text(text.clone()),
+            Content::Call(call) => engine::Part::ToolCall(engine::ToolCall {
+                id: call.id.clone(),
+                name: call.name.clone(),
+                arguments: call.arguments.clone(),
+            }),
+            // What a model without eyes would need to know of a picture is that there is one.
+            Content::Picture(_) if !self.engine.takes_pictures() => {
+                engine::Part::Text("[a picture, which this model cannot see]".into())
+            }
+            Content::Picture(id) => engine::Part::Image(self.patches(id, pictures)?),
+        })
+    }
+
+    fn patches(&mut self, id: &PictureId, pictures: &Pictures) -> Result<Arc<Patches>> {
+        if let Some(patches) = self.patches.get(id) {
+            return Ok(Arc::clone(patches));
+        }
+        let bytes =
+            pictures.get(id).ok_or_else(|| Error::Picture(format!("{} is not in the conversation", id.0)))?;
+        let patches = vision::decode(bytes, &DecodeOptions::default())
+            .and_then(|picture| self.engine.preprocessor().image(&picture))
+            .map_err(|error| Error::Picture(format!("{}: {error}", id.0)))?;
+        let patches = Arc::new(patches);
+        self.patches.insert(id.clone(), Arc::clone(&patches));
+        Ok(patches)
+    }
+}
+
+impl ChatModel for EngineModel {
+    fn reply<'a>(
+        &'a mut self,
+        request: Request<'a>,
+        on_piece: &'a mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
+    ) -> LocalFuture<'a, Result<Reply>> {
+        Box::pin(async move {
+            let messages = self.messages(request.turns, request.pictures)?;
+            let tools = request.tools.iter().map(|tool| engine::Tool {
+                name: tool.name.clone(),
+                description: tool.description.clone(),
+                parameters: tool.parameters.clone(),
+            });
+            let options = GenerateOptions {
+                tools: tools.collect(),
+                tool_choice: match (request.must_answer, &self.options.tool_choice) {
+                    (true, _) => ToolChoice::None,
+                    (false, choice) => choice.clone(),
+                },
+                max_tokens: request.max_tokens,
+                ..self.options.clone()
+            };
+            let mut listen = |event: Event| match event {
+                Event::Reasoning(text) => on_piece(Piece::Reasoning(&text)),
+                Event::Text(text) => on_piece(Piece::Text(&text)),
+                _ => on_piece(Piece::Waiting),
+            };
+            let answer = self.engine.chat(&messages, &options, &mut listen).await?;
+            let calls = answer.tool_calls.into_iter();
+            Ok(Reply {
+                text: answer.text,
+                reasoning: answer.reasoning,
+                calls: calls
+                    .map(|call| ToolCall { id: call.id, name: call.name, arguments: call.arguments })
+                    .collect(),
+                prompt_tokens: answer.prompt_tokens,
+                cached_tokens: answer.cached_tokens,
+                generated_tokens: answer.generated_tokens,
+                cut_off: !matches!(answer.stop_reason, StopReason::Eos | StopReason::StopString),
+                notes: answer.notes,
+            })
+        })
+    }
+}
+
+impl std::fmt::Debug for EngineModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineModel").field("engine", &self.engine).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,173 @@
+//! A conversation as it is kept: every message is on the disk before it is answered, and every answer before the next
+//! prompt.
+
+use std::sync::Arc;
+
+use ::agent::{Content, Origin, Part as Kept, Pictures, Role as Speaker, Turn};
+use anyhow::Context;
+use engine::{Answer, Engine, Message, Part, Role};
+use serde_json::json;
+use sessions::{SessionId, Store, TurnId};
+use vision::Preprocessor;
+
+use crate::output::Output;
+use crate::settings;
+
+/// Where the conversations of this user are.
+///
+/// # Errors
+/// If they cannot be opened.
+pub(crate) fn store() -> anyhow::Result<Store> {
+    Ok(Store::open(&settings::data_folder()?.join("sessions.db"))?)
+}
+
+/// The session that a conversation is written to. It begins with the first message.
+pub(super) struct Record {
+    store: Store,
+    session: Option<SessionId>,
+    /// Tells the model, for its cache.
+    model: u64,
+    /// Where the conversation stood before the message that is being answered.
+    before: Option<TurnId>,
+}
+
+/// What is kept of something that was shown.
+#[derive(Clone)]
+pub(super) enum Shown {
+    Picture(Arc<[u8]>),
+    /// Videos are named only.
+    Video(String),
+}
+
+impl Record {
+    /// A new conversation.
+    pub(super) fn begin(model: u64) -> anyhow::Result<Self> {
+        Ok(Self { store: store()?, session: None, model, before: None })
+    }
+
+    /// The conversation of that name, its messages and system text. The engine takes over what it knew of it.
+    pub(super) fn resume(
+        name: &str,
+        model: u64,
+        engine: &mut Engine,
+        preprocessor: &Preprocessor,
+        output: &Output,
+    ) -> anyhow::Result<(Self, Vec<Message>, Option<String>)> {
+        let store = store()?;
+        let session = store.find(name)?;
+        let pictures = store.pictures(&session.id)?;
+        let turns = store.turns(&session.id)?;
+        let messages = turns
+            .iter()
+            .map(|entry| message(&entry.turn, &pictures, preprocessor))
+            .collect::<Result<_, _>>()?;
+        let system = session.settings.get("system").and_then(|text| text.as_str()).map(str::to_owned);
+        if let Some(bytes) = store.cache(&session.id, model)?
+            && let Err(error) = engine.restore(&bytes, model)
+        {
+            output.warning(&format!("{error}; the conversation is read again"));
+        }
+        output.note(&format!("{} · {} messages · {}", session.title, turns.len(), session.id.0));
+        let before = session.head;
+        Ok((Self { store, session: Some(session.id), model, before }, messages, system))
+    }
+
+    /// Writes a message of the user.
+    pub(super) fn asked(&mut self, text: &str, shown: &[Shown], system: Option<&str>) -> anyhow::Result<()> {
+        let session = match &self.session {
+            Some(session) => session.clone(),
+            None => {
+                let session = self.store.create("")?;
+                self.session.insert(session).clone()
+            }
+        };
+        let settings = json!({ "system": system });
+        self.store.set_settings(&session, settings.as_object().context("it is an object")?)?;
+        self.before = self.store.find(&session.0)?.head;
+        let mut pictures = Pictures::default();
+        let mut parts: Vec<Kept> = shown
+            .iter()
+            .map(|shown| match shown {
+                Shown::Picture(bytes) => Kept {
+                    origin: Origin::Picture,
+                    content: Content::Picture(pictures.add(Arc::clone(bytes))),
+                },
+                Shown::Video(name) => Kept::text(Origin::User, format!("[video {name}]\n")),
+            })
+            .collect();
+        parts.push(Kept::text(Origin::User, text));
+        self.store.append(&session, &Turn::new(Speaker::User, parts), &pictures)?;
+        Ok(())
+    }
+
+    /// Writes the answer.
+    pub(super) fn answered(&mut self, answer: &Answer) -> anyhow::Result<()> {
+        let Some(session) = &self.session else { return Ok(()) };
+        let parts = vec![Kept::text(Origin::Model, &answer.text)];
+        let turn = Turn { reasoning: answer.reasoning.clone(), ..Turn::new(Speaker::Assistant, parts) };
+        self.store.append(session, &turn, &Pictures::default())?;
+        Ok(())
+    }
+
+    /// Goes back to before the last message, because there will be no answer to it.
+    pub(super) fn withdraw(&mut self) -> anyhow::Result<()> {
+        match &self.session {
+            Some(session) => Ok(self.store.set_head(session, self.before)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Goes back by one message and its answer; both stay as a branch. Returns what was shown with the message.
+    pub(super) fn back(&mut self) -> anyhow::Result<Vec<Shown>> {
+        let Some(session) = &self.session else { return Ok(Vec::new()) };
+        let turns = self.store.turns(session)?;
+        let asked =
+            turns.iter().rev().find(|entry| entry.turn.role == Speaker::User).context("no message yet")?;
+        let pictures = self.store.pictures(session)?;
+        let shown = asked.turn.parts.iter().filter_map(|part| match &part.content {
+            Content::Picture(id) => pictures.get(id).map(|bytes| Shown::Picture(Arc::clone(bytes))),
+            _ => None,
+        });
+        let shown = shown.collect();
+        self.store.set_head(session, asked.parent)?;
+        Ok(shown)
+    }
+
+    /// The next message begins another conversation.
+    pub(super) fn reset(&mut self) {
+        self.session = None;
+    }
+
+    /// Keeps what the engine knows of the conversation.
+    pub(super) fn end(&self, engine: &mut Engine) -> anyhow::Result<()> {
+        if let Some(session) = &self.session
+            && let Some(bytes) = engine.snapshot(self.model)?
+        {
+            self.store.keep_cache(session, self.model, &bytes)?;
+        }
+        Ok(())
+    }
+}
+
+fn message(turn: &Turn, pictures: &Pictures, preprocessor: &Preprocessor) -> anyhow::Result<Message> {
+    let role = match turn.role {
+        Speaker::System => Role::System,
+        Speaker::User => Role::User,
+        Speaker::Assistant => Role::Assistant,
+        Speaker::Tool => Role::Tool,
+    };
+    let part = |part: &Kept| match &part.content {
+        Content::Text(text) => Ok(Part::Text(text.clone())),
+        Content::Call(call) => Ok(Part::ToolCall(engine::ToolCall {
+            id: call.id.clone(),
+            name: call.name.clone(),
+            arguments: call.arguments.clone(),
+        })),
+        Content::Picture(id) => {
+            let bytes = pictures.get(id).context("a picture is missing")?;
+            let picture = vision::decode(bytes, &vision::DecodeOptions::default())?;
+            Ok(Part::Image(Arc::new(preprocessor.image(&picture)?)))
+        }
+    };
+    Ok(Message { role, parts: turn.parts.iter().map(part).collect::<anyhow::Result<_>>()? })
+}

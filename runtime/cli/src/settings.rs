@@ -1,0 +1,87 @@
+//! Where this program keeps what belongs to its user.
+
+use std::env;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The folder of settings: what the user decided.
+///
+/// # Errors
+/// If no variable says where it is.
+pub(crate) fn folder() -> anyhow::Result<PathBuf> {
+    let parent = set("XDG_CONFIG_HOME")
+        .or_else(|| set("APPDATA"))
+        .or_else(|| Some(set("HOME")?.join(".config")))
+        .context("nothing can be kept: none of XDG_CONFIG_HOME, APPDATA and HOME is set")?;
+    Ok(parent.join("ocelli"))
+}
+
+/// The folder of what was said: conversations.
+///
+/// # Errors
+/// If no variable says where it is.
+pub(crate) fn data_folder() -> anyhow::Result<PathBuf> {
+    let parent = set("XDG_DATA_HOME")
+        .or_else(|| set("LOCALAPPDATA"))
+        .or_else(|| Some(set("HOME")?.join(".local").join("share")))
+        .context("nothing can be kept: none of XDG_DATA_HOME, LOCALAPPDATA and HOME is set")?;
+    Ok(parent.join("ocelli"))
+}
+
+fn set(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Reads a JSON file of the settings; `None` if there is none.
+///
+/// # Errors
+/// If it cannot be read or is damaged.
+pub(crate) fn read<T: DeserializeOwned>(name: &str) -> anyhow::Result<Option<T>> {
+    let path = folder()?.join(name);
+    match fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .with_context(|| format!("{} is damaged; delete it to begin anew", path.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// Writes a JSON file of the settings, for nobody else to read.
+///
+/// # Errors
+/// If it cannot be written.
+pub(crate) fn write(name: &str, value: &impl Serialize) -> anyhow::Result<()> {
+    let path = folder()?.join(name);
+    let text = serde_json::to_string_pretty(value)?;
+    write_privately(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes a file that only this user can read, in place of one that is there.
+pub(crate) fn write_privately(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let part = path.with_extension("part");
+    private().write(true).create(true).truncate(true).open(&part)?.write_all(bytes)?;
+    fs::rename(part, path)
+}
+
+#[cfg(unix)]
+fn private() -> OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+/// Elsewhere the user's own folder is private already.
+#[cfg(not(unix))]
+fn private() -> OpenOptions {
+    OpenOptions::new()
+}
