@@ -47,6 +47,10 @@ impl Constraint {
 
 /// What a grammar is made for.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(all(feature = "guidance", not(target_family = "wasm"))),
+    expect(dead_code, reason = "read where there are grammars")
+)]
 pub(crate) struct Form<'a> {
     pub(crate) constraint: Option<&'a Constraint>,
     pub(crate) tools: &'a [&'a crate::Tool],

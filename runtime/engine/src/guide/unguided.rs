@@ -8,7 +8,7 @@ use crate::{Error, Result};
 
 /// Makes no guides.
 #[derive(Default)]
-pub(crate) struct Guides;
+pub(crate) struct Guides {}
 
 /// There is none.
 #[derive(Debug, Clone)]
