@@ -45,7 +45,7 @@ pub use engine::LocalFuture;
 pub use error::{Error, Result};
 pub use event::{Event, Outcome};
 pub use model::{ChatModel, Piece, Reply, Request};
-pub use models::{EngineModel, Scripted, Seen};
+pub use models::{EngineModel, Scripted, Seen, message};
 pub use run::{Action, Limits, Run};
 pub use tool::{Context, Tool, ToolOutput, ToolSpec, Toolbox};
 pub use transcript::{Content, Origin, Part, PictureId, Pictures, Role, ToolCall, Turn, numbered};

@@ -3,5 +3,5 @@
 mod local;
 mod scripted;
 
-pub use local::EngineModel;
+pub use local::{EngineModel, message};
 pub use scripted::{Scripted, Seen};

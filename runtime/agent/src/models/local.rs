@@ -31,35 +31,12 @@ impl EngineModel {
     /// # Errors
     /// If a picture is missing or damaged.
     pub fn messages(&mut self, turns: &[Turn], pictures: &Pictures) -> Result<Vec<Message>> {
-        turns
-            .iter()
-            .map(|turn| {
-                let role = match turn.role {
-                    Role::System => engine::Role::System,
-                    Role::User => engine::Role::User,
-                    Role::Assistant => engine::Role::Assistant,
-                    Role::Tool => engine::Role::Tool,
-                };
-                let parts = turn.parts.iter().map(|part| self.part(part, pictures)).collect::<Result<_>>()?;
-                Ok(Message { role, parts })
-            })
-            .collect()
-    }
-
-    fn part(&mut self, part: &Part, pictures: &Pictures) -> Result<engine::Part> {
-        Ok(match &part.content {
-            Content::Text(text) => engine::Part::Text(text.clone()),
-            Content::Call(call) => engine::Part::ToolCall(engine::ToolCall {
-                id: call.id.clone(),
-                name: call.name.clone(),
-                arguments: call.arguments.clone(),
-            }),
+        let mut picture = |id: &PictureId| match self.engine.takes_pictures() {
+            true => Ok(engine::Part::Image(self.patches(id, pictures)?)),
             // What a model without eyes would need to know of a picture is that there is one.
-            Content::Picture(_) if !self.engine.takes_pictures() => {
-                engine::Part::Text("[a picture, which this model cannot see]".into())
-            }
-            Content::Picture(id) => engine::Part::Image(self.patches(id, pictures)?),
-        })
+            false => Ok(engine::Part::Text("[a picture, which this model cannot see]".into())),
+        };
+        turns.iter().map(|turn| message(turn, &mut picture)).collect()
     }
 
     fn patches(&mut self, id: &PictureId, pictures: &Pictures) -> Result<Arc<Patches>> {
@@ -75,6 +52,32 @@ impl EngineModel {
         self.patches.insert(id.clone(), Arc::clone(&patches));
         Ok(patches)
     }
+}
+
+/// A turn as an engine takes it, with what `picture` makes of its pictures.
+///
+/// # Errors
+/// What `picture` fails with.
+pub fn message<E>(
+    turn: &Turn,
+    mut picture: impl FnMut(&PictureId) -> Result<engine::Part, E>,
+) -> Result<Message, E> {
+    let role = match turn.role {
+        Role::System => engine::Role::System,
+        Role::User => engine::Role::User,
+        Role::Assistant => engine::Role::Assistant,
+        Role::Tool => engine::Role::Tool,
+    };
+    let part = |part: &Part| match &part.content {
+        Content::Text(text) => Ok(engine::Part::Text(text.clone())),
+        Content::Call(call) => Ok(engine::Part::ToolCall(engine::ToolCall {
+            id: call.id.clone(),
+            name: call.name.clone(),
+            arguments: call.arguments.clone(),
+        })),
+        Content::Picture(id) => picture(id),
+    };
+    Ok(Message { role, parts: turn.parts.iter().map(part).collect::<Result<_, E>>()? })
 }
 
 impl ChatModel for EngineModel {

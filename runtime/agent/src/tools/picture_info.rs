@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use vision::DecodeOptions;
 
-use super::zoom::picked;
+use super::zoom::{picked, picture_number};
 use crate::LocalFuture;
 use crate::approval::Effect;
 use crate::tool::{Context, Tool, ToolOutput, ToolSpec, read_arguments};
@@ -39,10 +39,7 @@ impl ImageInfo {
                     .into(),
             parameters: json!({
                 "type": "object",
-                "properties": { "picture": {
-                    "type": "integer", "minimum": 1, "maximum": 999,
-                    "description": "number of the picture; the last one if it is left out",
-                } },
+                "properties": { "picture": picture_number() },
                 "additionalProperties": false,
             }),
         };

@@ -47,10 +47,7 @@ impl ImageZoom {
                         "type": "array", "items": coordinate, "minItems": 4, "maxItems": 4,
                         "description": "left, top, right, bottom",
                     },
-                    "picture": {
-                        "type": "integer", "minimum": 1, "maximum": 999,
-                        "description": "number of the picture; the last one if it is left out",
-                    },
+                    "picture": picture_number(),
                     "label": { "type": "string", "maxLength": 80, "description": "what is to be seen there" },
                 },
                 "required": ["bbox_2d"],
@@ -88,6 +85,14 @@ impl Tool for ImageZoom {
             }
         })
     }
+}
+
+/// The schema of the number that [`picked`] takes.
+pub(super) fn picture_number() -> Value {
+    json!({
+        "type": "integer", "minimum": 1, "maximum": 999,
+        "description": "number of the picture; the last one if it is left out",
+    })
 }
 
 /// The picture of that number, or the last one.

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use ::agent::{Content, Origin, Part as Kept, Pictures, Role as Speaker, Turn};
+use ::agent::{Content, Origin, Part as Kept, PictureId, Pictures, Role as Speaker, Turn, message};
 use anyhow::Context;
-use engine::{Answer, Engine, Message, Part, Role};
+use engine::{Answer, Engine, Message, Part};
 use serde_json::json;
 use sessions::{SessionId, Store, TurnId};
 use vision::Preprocessor;
@@ -57,10 +57,12 @@ impl Record {
         let session = store.find(name)?;
         let pictures = store.pictures(&session.id)?;
         let turns = store.turns(&session.id)?;
-        let messages = turns
-            .iter()
-            .map(|entry| message(&entry.turn, &pictures, preprocessor))
-            .collect::<Result<_, _>>()?;
+        let picture = |id: &PictureId| {
+            let bytes = pictures.get(id).context("a picture is missing")?;
+            let picture = vision::decode(bytes, &vision::DecodeOptions::default())?;
+            anyhow::Ok(Part::Image(Arc::new(preprocessor.image(&picture)?)))
+        };
+        let messages = turns.iter().map(|entry| message(&entry.turn, picture)).collect::<Result<_, _>>()?;
         let system = session.settings.get("system").and_then(|text| text.as_str()).map(str::to_owned);
         if let Some(bytes) = store.cache(&session.id, model)?
             && let Err(error) = engine.restore(&bytes, model)
@@ -147,27 +149,4 @@ impl Record {
         }
         Ok(())
     }
-}
-
-fn message(turn: &Turn, pictures: &Pictures, preprocessor: &Preprocessor) -> anyhow::Result<Message> {
-    let role = match turn.role {
-        Speaker::System => Role::System,
-        Speaker::User => Role::User,
-        Speaker::Assistant => Role::Assistant,
-        Speaker::Tool => Role::Tool,
-    };
-    let part = |part: &Kept| match &part.content {
-        Content::Text(text) => Ok(Part::Text(text.clone())),
-        Content::Call(call) => Ok(Part::ToolCall(engine::ToolCall {
-            id: call.id.clone(),
-            name: call.name.clone(),
-            arguments: call.arguments.clone(),
-        })),
-        Content::Picture(id) => {
-            let bytes = pictures.get(id).context("a picture is missing")?;
-            let picture = vision::decode(bytes, &vision::DecodeOptions::default())?;
-            Ok(Part::Image(Arc::new(preprocessor.image(&picture)?)))
-        }
-    };
-    Ok(Message { role, parts: turn.parts.iter().map(part).collect::<anyhow::Result<_>>()? })
 }
