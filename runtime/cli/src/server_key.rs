@@ -19,7 +19,7 @@ pub(crate) fn obtain(is_new: bool, output: &Output) -> anyhow::Result<KeyHash> {
     }
     let key = new_key().context("cannot make a key")?;
     let hash = KeyHash::of(&key);
-    settings::write_privately(&path, format!("{hash}\n").as_bytes())
+    ::sessions::write_privately(&path, format!("{hash}\n").as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))?;
     output.reply(&format!("the key, which is shown only now: {key}"));
     Ok(hash)

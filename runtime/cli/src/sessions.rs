@@ -11,7 +11,6 @@ use clap::{Args, Subcommand};
 use crate::Outcome;
 use crate::chat::store;
 use crate::output::{Output, plural};
-use crate::settings;
 
 /// List, search, show, export and delete the conversations that were kept
 #[derive(Debug, Args)]
@@ -126,7 +125,7 @@ pub(crate) fn run(args: SessionsArgs, output: &mut Output) -> anyhow::Result<Out
             let id = store.find(&session)?.id;
             let text = format!("{}\n", store.export(&id)?);
             match file {
-                Some(file) => settings::write_privately(&file, text.as_bytes())
+                Some(file) => ::sessions::write_privately(&file, text.as_bytes())
                     .with_context(|| format!("cannot write {}", file.display()))?,
                 None => output.bytes(text.as_bytes())?,
             }

@@ -1,9 +1,9 @@
 //! Where this program keeps what belongs to its user.
 
 use std::env;
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use serde::Serialize;
@@ -59,29 +59,6 @@ pub(crate) fn read<T: DeserializeOwned>(name: &str) -> anyhow::Result<Option<T>>
 pub(crate) fn write(name: &str, value: &impl Serialize) -> anyhow::Result<()> {
     let path = folder()?.join(name);
     let text = serde_json::to_string_pretty(value)?;
-    write_privately(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Writes a file that only this user can read, in place of one that is there.
-pub(crate) fn write_privately(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let part = path.with_extension("part");
-    private().write(true).create(true).truncate(true).open(&part)?.write_all(bytes)?;
-    fs::rename(part, path)
-}
-
-#[cfg(unix)]
-fn private() -> OpenOptions {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = OpenOptions::new();
-    options.mode(0o600);
-    options
-}
-
-/// Elsewhere the user's own folder is private already.
-#[cfg(not(unix))]
-fn private() -> OpenOptions {
-    OpenOptions::new()
+    sessions::write_privately(&path, text.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -1,10 +1,10 @@
 //! What models remember of sessions, in files beside the store. Losing one costs time, nothing else.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result, SessionId, Store, store};
+use crate::{Error, Result, SessionId, Store, write_privately};
 
 /// Bytes that all caches take together.
 const MAX_BYTES: u64 = 4 << 30;
@@ -29,16 +29,7 @@ impl Store {
     /// If the file cannot be written; then the old one is still there.
     pub fn keep_cache(&self, session: &SessionId, model: u64, bytes: &[u8]) -> Result<()> {
         let path = self.cache_path(session, model);
-        let part = path.with_extension("part");
-        let write = || {
-            fs::create_dir_all(self.cache_folder())?;
-            // A part of a file must never pass for the whole.
-            let mut file = store::private().write(true).create(true).truncate(true).open(&part)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&part, &path)
-        };
-        write().map_err(|source| Error::Io { path: path.clone(), source })?;
+        write_privately(&path, bytes).map_err(|source| Error::Io { path: path.clone(), source })?;
         self.make_room(&path, MAX_BYTES);
         Ok(())
     }

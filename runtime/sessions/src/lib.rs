@@ -25,11 +25,13 @@
 mod caches;
 mod error;
 mod portable;
+mod private;
 mod schema;
 mod search;
 mod store;
 mod tree;
 
 pub use error::{Error, Result};
+pub use private::write_privately;
 pub use search::Hit;
 pub use store::{Entry, Session, SessionId, Store, TurnId};

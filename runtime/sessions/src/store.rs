@@ -1,6 +1,6 @@
 //! The file of all conversations.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::tree::head;
-use crate::{Error, Result, schema};
+use crate::{Error, Result, private, schema};
 
 /// Names a session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ impl Store {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
         }
-        private()
+        private::options()
             .write(true)
             .create(true)
             .truncate(false)
@@ -203,21 +203,6 @@ pub(crate) fn new_id() -> Result<String> {
     let mut bytes = [0_u8; 8];
     getrandom::fill(&mut bytes).map_err(|error| Error::Damaged(format!("no random numbers: {error}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Opens files for nobody else to read: conversations are nobody else's business.
-#[cfg(unix)]
-pub(crate) fn private() -> OpenOptions {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = OpenOptions::new();
-    options.mode(0o600);
-    options
-}
-
-/// Elsewhere the user's own folder is private already.
-#[cfg(not(unix))]
-pub(crate) fn private() -> OpenOptions {
-    OpenOptions::new()
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ fn the_oldest_caches_make_room() {
     let sessions: Vec<SessionId> = (0..3).map(|_| store.create("").unwrap()).collect();
     for (session, age) in sessions.iter().zip([20, 30, 10]) {
         store.keep_cache(session, 7, &[1; 100]).unwrap();
-        let file = OpenOptions::new().write(true).open(store.cache_path(session, 7)).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(store.cache_path(session, 7)).unwrap();
         file.set_modified(SystemTime::now() - std::time::Duration::from_secs(age)).unwrap();
     }
     let kept =
