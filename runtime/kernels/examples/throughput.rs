@@ -1,6 +1,6 @@
 //! Speed of the products: `cargo run --release -p kernels --example throughput [TYPE...]`
 //!
-//! For each type and shape, on two threads that share the weight rows out: 10⁹ operations a second with 512
+//! For each type and shape, on two threads (in WebAssembly on one) that share the weight rows out: 10⁹ operations a second with 512
 //! activation rows (a multiplication and an addition are two), and 10⁹ bytes of weights a second with few
 //! rows, over weights larger than the caches; below that, the same with the rows packed. The last column is the
 //! route that the kernels replace: rows become `f32` and are then multiplied with one activation row.
@@ -13,7 +13,8 @@ use std::time::Instant;
 use kernels::{Activations, Columns, Matrix, Path, matmul};
 use tensor::DType;
 
-const N_THREADS: usize = 2;
+/// WebAssembly has none but its own.
+const N_THREADS: usize = if cfg!(target_family = "wasm") { 1 } else { 2 };
 const SHAPES: [[usize; 2]; 2] = [[3072, 1024], [2560, 2560]];
 /// Weights that decode goes through in turn: together more than a cache holds.
 const DECODE_BYTES: usize = 96 << 20;
@@ -23,7 +24,7 @@ const REPEATS: usize = 6;
 fn main() {
     let names: Vec<String> = std::env::args().skip(1).collect();
     let path = Path::chosen().expect("a path of this machine");
-    println!("path {}, {N_THREADS} threads", path.name());
+    println!("path {}, threads {N_THREADS}", path.name());
     println!("                    512 rows    1 row  4 rows  8 rows   in f32");
     for dtype in DType::ALL {
         if names.is_empty() || names.contains(&dtype.to_string()) {
@@ -89,8 +90,11 @@ fn seconds(path: Path, weights: &[Matrix<'_>], n: usize) -> f64 {
     };
     let times: Vec<_> = std::thread::scope(|s| {
         let run = &run;
-        let threads: Vec<_> = parts.enumerate().map(|(i, out)| s.spawn(move || run(i, out))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("a thread that ends")).collect()
+        let mut parts = parts.enumerate();
+        let (_, own) = parts.next().expect("a share of the rows");
+        let threads: Vec<_> = parts.map(|(i, out)| s.spawn(move || run(i, out))).collect();
+        let own = run(0, own);
+        threads.into_iter().map(|thread| thread.join().expect("a thread that ends")).chain([own]).collect()
     });
     let time = |repeat: usize| {
         let started = times.iter().map(|thread| thread[repeat][0]).min().expect("a thread");

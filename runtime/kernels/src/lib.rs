@@ -22,6 +22,8 @@
 //! ```
 
 mod activations;
+#[cfg(target_arch = "aarch64")]
+mod arm;
 mod columns;
 mod error;
 mod float;
@@ -31,10 +33,14 @@ mod matrix;
 mod panel;
 mod path;
 pub mod peak;
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32")))]
 mod portable;
+#[cfg(any(target_arch = "aarch64", target_arch = "wasm32"))]
+mod quads;
 mod scalar;
 mod unpack;
+#[cfg(target_arch = "wasm32")]
+mod wasm;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

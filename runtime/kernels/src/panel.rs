@@ -105,7 +105,7 @@ pub(crate) trait Source: Copy {
     fn part(self, range: Range<usize>) -> Self;
 
     /// The rows from number `half` · [`LANES`] / 2 on.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
     fn half(self, half: usize) -> Self;
 
     /// The `4 * N` bytes from `offset` of each row; `N` is a multiple of four.
@@ -179,7 +179,7 @@ impl Source for Rows<'_> {
         Self { bytes: &self.bytes[range.start..], len: range.len(), ahead, ..self }
     }
 
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
     fn half(self, half: usize) -> Self {
         let n = half * LANES / 2;
         Self { bytes: &self.bytes[n * self.stride..], ahead: self.ahead.wrapping_add(16 * n), ..self }
@@ -279,7 +279,7 @@ impl<'a> Source for Packed<'a> {
         Self { bytes: &self.bytes[LANES * range.start..], len: range.len(), ..self }
     }
 
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
     fn half(self, half: usize) -> Self {
         Self { first: half * LANES / 2, ..self }
     }

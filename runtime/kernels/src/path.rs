@@ -3,8 +3,12 @@
 use std::env;
 use std::sync::OnceLock;
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+pub(crate) use crate::arm as arch;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32")))]
 pub(crate) use crate::portable as arch;
+#[cfg(target_arch = "wasm32")]
+pub(crate) use crate::wasm as arch;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use crate::x86 as arch;
 
@@ -31,7 +35,7 @@ impl Path {
         Kind::supported().into_iter().map(Self).collect()
     }
 
-    /// The fastest path, or the one that `OCELLI_KERNELS` names: `scalar`, `avx2` or `avx512`.
+    /// The fastest path, or the one that `OCELLI_KERNELS` names: `scalar`, `avx2`, `avx512`, `neon` or `simd128`.
     ///
     /// The environment is read once.
     ///

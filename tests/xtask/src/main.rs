@@ -41,7 +41,7 @@ const fn on_request(
     Check { name, about, on_request: true, commands }
 }
 
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 11] = [
     always("fmt", "formatting", || Ok(vec![cargo("fmt --all --check")])),
     always("clippy", "lints, warnings denied", clippy),
     always("doc", "documentation, warnings denied", doc),
@@ -56,6 +56,7 @@ const CHECKS: [Check; 10] = [
         miri,
     ),
     on_request("valgrind", "small cases under valgrind", valgrind),
+    on_request("arm", "the kernels of 64-bit ARM (needs qemu-user and gcc-aarch64-linux-gnu on Debian)", arm),
 ];
 
 fn main() -> ExitCode {
@@ -164,6 +165,19 @@ fn valgrind() -> Result<Vec<Command>, String> {
     Ok(commands)
 }
 
+/// The kernels of another processor, under emulation. Its features are those that QEMU knows.
+fn arm() -> Result<Vec<Command>, String> {
+    const TARGET: &str = "aarch64-unknown-linux-gnu";
+    let mut target = Command::new("rustup");
+    target.args(["target", "add", TARGET]);
+    let mut test = cargo(&format!("test --locked --target {TARGET} -p kernels"));
+    test.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
+    // Fails where the emulated processor has no such kernels.
+    test.env("OCELLI_KERNELS", "neon");
+    test.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", "qemu-aarch64 -L /usr/aarch64-linux-gnu");
+    Ok(vec![target, test])
+}
+
 fn doc() -> Result<Vec<Command>, String> {
     let mut command = cargo("doc --workspace --no-deps --document-private-items --locked");
     command.env("RUSTDOCFLAGS", "-D warnings");
@@ -171,12 +185,24 @@ fn doc() -> Result<Vec<Command>, String> {
 }
 
 fn wasm() -> Result<Vec<Command>, String> {
+    /// A target whose programs run outside of a browser.
+    const WASI: &str = "wasm32-wasip1";
+    const TESTS: &str = "wasm32-wasip1";
     let packages: String = PORTABLE.iter().map(|name| format!(" -p {name}")).collect();
     // One command, so that dependencies are checked once.
-    Ok(vec![cargo(&format!(
+    let mut commands = vec![cargo(&format!(
         "clippy --locked --target wasm32-unknown-unknown --no-default-features --features engine/wgpu{packages} \
          -p worker -p ui -- -D warnings"
-    ))])
+    ))];
+    if Command::new("node").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        let runner = env::current_dir().map_err(|e| e.to_string())?.join("tests/xtask/wasi.mjs");
+        let mut test = cargo(&format!("test --locked --target {WASI} -p kernels --test matmul"));
+        test.env("CARGO_TARGET_WASM32_WASIP1_RUNNER", format!("node {}", runner.display()));
+        commands.push(test);
+    } else {
+        eprintln!("== tests of the kernels passed over: there is no Node.js to run WebAssembly");
+    }
+    Ok(commands)
 }
 
 /// Python is not needed for anything else, so where it is missing this is passed over, and said.
@@ -209,11 +235,13 @@ fn clients() -> Result<Vec<Command>, String> {
 
 /// The lines of README.md that begin with `$ ` inside blocks marked `console`, each run by a shell.
 ///
-/// `cargo xtask` itself is left out: it is what is running.
+/// `cargo xtask` itself is left out: it is what is running. `ocelli` is the program that the tests built, so that
+/// nothing is compiled once more for speed alone.
 fn readme() -> Result<Vec<Command>, String> {
     let text = fs::read_to_string("README.md").map_err(|e| format!("cannot read README.md: {e}"))?;
+    let ocelli = web::target_folder()?.join("debug").join("ocelli");
     let mut in_console = false;
-    let mut commands = Vec::new();
+    let mut commands = vec![cargo("test --workspace --locked --no-run --quiet")];
     for line in text.lines() {
         match line.strip_prefix("```") {
             Some(info) => in_console = !in_console && info == "console",
@@ -222,11 +250,12 @@ fn readme() -> Result<Vec<Command>, String> {
                     line.strip_prefix("$ ").filter(|typed| in_console && !typed.contains("cargo xtask"));
                 commands.extend(typed.map(|typed| {
                     let mut shell = Command::new("sh");
-                    shell.args(["-ec", typed]);
+                    let built = typed.replace("cargo run --release --", &ocelli.to_string_lossy());
+                    shell.args(["-ec", &built]);
                     shell
                 }));
             }
         }
     }
-    if commands.is_empty() { Err("README.md has no commands".into()) } else { Ok(commands) }
+    if commands.len() == 1 { Err("README.md has no commands".into()) } else { Ok(commands) }
 }
