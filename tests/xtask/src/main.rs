@@ -41,7 +41,7 @@ const fn on_request(
     Check { name, about, on_request: true, commands }
 }
 
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 12] = [
     always("fmt", "formatting", || Ok(vec![cargo("fmt --all --check")])),
     always("clippy", "lints, warnings denied", clippy),
     always("doc", "documentation, warnings denied", doc),
@@ -56,6 +56,11 @@ const CHECKS: [Check; 11] = [
         miri,
     ),
     on_request("valgrind", "small cases under valgrind", valgrind),
+    on_request(
+        "fuzz",
+        "a minute of libFuzzer for everything that reads bytes (needs a nightly compiler and cargo-fuzz)",
+        fuzz,
+    ),
     on_request("arm", "the kernels of 64-bit ARM (needs qemu-user and gcc-aarch64-linux-gnu on Debian)", arm),
 ];
 
@@ -163,6 +168,21 @@ fn valgrind() -> Result<Vec<Command>, String> {
     }
     commands.push(under(&["caption", "assets/images/star-and-heart.png", "--max-tokens", "4"]));
     Ok(commands)
+}
+
+fn fuzz() -> Result<Vec<Command>, String> {
+    const FOLDER: &str = "tests/fuzz/libfuzzer";
+    let run = |target: &str| {
+        let mut command = Command::new("cargo");
+        command.args(["+nightly", "fuzz", "run", "--fuzz-dir", FOLDER, target]);
+        command.args(["--", "-max_total_time=60", "-timeout=60", "-rss_limit_mb=4096"]);
+        // Cargo tells its children which toolchain it is of.
+        command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
+        command
+    };
+    let programs = fs::read_dir(format!("{FOLDER}/fuzz_targets")).map_err(|e| format!("{FOLDER}: {e}"))?;
+    let paths = programs.filter_map(|entry| Some(entry.ok()?.path()));
+    Ok(paths.filter_map(|path| Some(run(path.file_stem()?.to_str()?))).collect())
 }
 
 /// The kernels of another processor, under emulation. Its features are those that QEMU knows.
