@@ -5,6 +5,7 @@
 #![cfg(test)]
 
 mod expert_memory;
+mod gpu;
 mod image_front;
 mod invariants;
 mod mtp;

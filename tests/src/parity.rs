@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engine::eval::{EvalOptions, evaluate};
-use engine::{Capture, Device};
+use engine::{Capture, Device, Traceable};
 use tensor::weights::NamedArray;
 
 use crate::recorded::{Case, TOLERANCE, cases, read, relative_error};
@@ -16,10 +16,9 @@ const ALL: EvalOptions = EvalOptions {
 };
 
 /// What differs from the record.
-fn differences(case: &Case, device: Device) -> Vec<String> {
-    let mut model = case.load(device);
+pub(crate) fn differences(case: &Case, model: &mut dyn Traceable) -> Vec<String> {
     let inputs = read(&case.input);
-    let evaluation = evaluate(&mut *model, &inputs, ALL, &|| Duration::ZERO);
+    let evaluation = evaluate(model, &inputs, ALL, &|| Duration::ZERO);
     let found =
         pollster::block_on(evaluation).unwrap_or_else(|error| panic!("{}: {error}", case.name)).arrays;
     let mut differences = Vec::new();
@@ -46,7 +45,8 @@ fn differences(case: &Case, device: Device) -> Vec<String> {
 fn check(device: Device) {
     let cases = cases();
     assert!(cases.len() >= 30, "only {} cases are recorded", cases.len());
-    let differences: Vec<String> = cases.iter().flat_map(|case| differences(case, device)).collect();
+    let differences: Vec<String> =
+        cases.iter().flat_map(|case| differences(case, &mut *case.load(device))).collect();
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use anyhow::bail;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use engine::quantize::Preset;
 use engine::{
-    Batch, Clock, Device, Engine, GenerateOptions, GenerationDefaults, LoadOptions, ModelFiles, Speculation,
+    Batch, Clock, Device, Engine, GenerateOptions, GenerationDefaults, Gpu, LoadOptions, ModelFiles,
+    Speculation,
 };
 
 use crate::fit::{self, ExpertMemory};
@@ -22,6 +24,9 @@ pub(crate) struct ModelArgs {
     /// Threads to compute on [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    /// What computes: the processor, or the GPU that Vulkan, Metal or DX12 reaches
+    #[arg(long, value_name = "KIND", default_value = "cpu")]
+    pub(crate) device: Kind,
     /// Memory for routed experts, as 8GiB or 60% of them; the others are read from disk when they are chosen
     /// [default: what is free]
     #[arg(long, value_name = "SIZE")]
@@ -34,6 +39,13 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "TYPE", conflicts_with = "expert_memory", ignore_case = true,
           value_parser = PossibleValuesParser::new(quantized_presets()))]
     quantize: Option<String>,
+}
+
+// What these mean is in the help of the option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    Cpu,
+    Gpu,
 }
 
 /// The mixtures that make weights smaller than floats.
@@ -54,15 +66,43 @@ impl ModelArgs {
 
     /// Loads the model from files that are open.
     pub(crate) fn engine_of(&self, files: &ModelFiles, output: &Output) -> anyhow::Result<Engine> {
-        Ok(Engine::open(files, self.options(files, Device::Cpu, output)?, clock())?)
+        Ok(match self.gpu(output)? {
+            Some(gpu) => Engine::open_on(files, gpu, clock())?,
+            None => Engine::open(files, self.options(files, Device::Cpu, output)?, clock())?,
+        })
     }
 
     /// Loads the model for several conversations from files that are open.
     pub(crate) fn batch_of(&self, files: &ModelFiles, output: &Output) -> anyhow::Result<Batch> {
-        Ok(Batch::open(files, self.options(files, Device::Cpu, output)?, clock())?)
+        Ok(match self.gpu(output)? {
+            Some(gpu) => Batch::open_on(files, gpu, clock())?,
+            None => Batch::open(files, self.options(files, Device::Cpu, output)?, clock())?,
+        })
     }
 
-    /// How the model is loaded so that it fits this machine; or an error that says why it does not.
+    /// The GPU, if it is to compute. Which one it is, is told.
+    ///
+    /// # Errors
+    /// If there is none, or an option is for the processor only.
+    pub(crate) fn gpu(&self, output: &Output) -> anyhow::Result<Option<Gpu>> {
+        if self.device == Kind::Cpu {
+            return Ok(None);
+        }
+        for (option, is_given) in [
+            ("--expert-memory", self.expert_memory.is_some()),
+            ("--packed-memory", self.packed_memory.is_some()),
+            ("--quantize", self.quantize.is_some()),
+        ] {
+            if is_given {
+                bail!("{option} is for the processor: leave it out, or --device gpu");
+            }
+        }
+        let gpu = pollster::block_on(Gpu::request())?;
+        output.note(&format!("on {}", gpu.adapter()));
+        Ok(Some(gpu))
+    }
+
+    /// How the model is loaded on a processor so that it fits this machine; or an error that says why it does not.
     pub(crate) fn options(
         &self,
         files: &ModelFiles,

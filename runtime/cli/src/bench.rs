@@ -4,6 +4,7 @@
 mod limits;
 mod measure;
 mod median;
+mod on_gpu;
 mod peer;
 mod pin;
 mod process;
@@ -13,21 +14,22 @@ mod report;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use engine::{Device, Team};
 
 use crate::Outcome;
 use crate::answer::ExpertAccount;
-use crate::args::ModelArgs;
+use crate::args::{Kind, ModelArgs};
 use crate::output::Output;
 use limits::Limits;
 use measure::Bench;
 use median::{median, ms, per_second};
+use on_gpu::OnGpu;
 use peer::Peer;
 use pin::Pinned;
 use process::Start;
-use report::{Report, Rows, Seeing};
+use report::{Report, Rows, Seeing, Shares};
 
 /// Measure how fast a model runs here
 #[derive(Debug, Args)]
@@ -77,8 +79,14 @@ fn at_least_1(text: &str) -> Result<usize, String> {
 pub(crate) fn run(args: BenchArgs, output: &mut Output) -> anyhow::Result<Outcome> {
     let start = Instant::now();
     let files = args.model.files()?;
-    let options = args.model.options(&files, Device::Cpu, output)?;
-    let mut model = engine::load(&files, options)?;
+    if args.profile && args.model.device == Kind::Gpu {
+        bail!("--profile is for the processor: leave it out, or --device gpu");
+    }
+    let gpu = args.model.gpu(output)?;
+    let mut model = match &gpu {
+        Some(gpu) => engine::load_on(&files, gpu.clone())?,
+        None => engine::load(&files, args.model.options(&files, Device::Cpu, output)?)?,
+    };
     let load_ms = ms(start);
     let mut bench = Bench::new(&mut *model, &args)?;
     if args.start {
@@ -129,8 +137,8 @@ pub(crate) fn run(args: BenchArgs, output: &mut Output) -> anyhow::Result<Outcom
     }
     output.end_progress();
 
+    let on_gpu = gpu.map(|gpu| OnGpu::count(&gpu, args.generate, || bench.decode())).transpose()?;
     let memory = bench.bytes_resident()?;
-    let limits = Limits::measure(n_threads);
     let checkpoint = files.checkpoint()?;
     let (prefill_ms, decode_ms) = (median(prefills), median(decodes));
     let bytes_read_per_token = checkpoint.decode_bytes() + bench.kv_bytes_read();
@@ -159,11 +167,15 @@ pub(crate) fn run(args: BenchArgs, output: &mut Output) -> anyhow::Result<Outcom
         kv_cache_bytes: memory.kv_cache,
         bytes_read_per_token,
         prefill_operations_per_token,
-        bandwidth_bytes_per_s: limits.bandwidth,
-        f32_operations_per_s: limits.f32_operations,
-        i8_operations_per_s: limits.i8_operations,
-        bandwidth_share: bytes_read_per_token as f64 * decode_tokens_per_s / limits.bandwidth,
-        i8_share: prefill_operations_per_token * prefill_tokens_per_s / limits.i8_operations,
+        shares: on_gpu.is_none().then(|| {
+            let bytes_per_s = bytes_read_per_token as f64 * decode_tokens_per_s;
+            Shares::of(
+                Limits::measure(n_threads),
+                bytes_per_s,
+                prefill_operations_per_token * prefill_tokens_per_s,
+            )
+        }),
+        on_gpu,
         peer: peer.map(Peer::comparison),
         profile: args.profile.then(|| profile::measure(&files, &args)).transpose()?,
     };

@@ -9,7 +9,7 @@ use engine::eval::{EvalOptions, EvalServer, evaluate_file};
 use engine::{Capture, Device};
 
 use crate::Outcome;
-use crate::args::ModelArgs;
+use crate::args::{Kind, ModelArgs};
 use crate::output::Output;
 
 /// Compute on arrays: one case, or requests as lines of JSON on standard input
@@ -51,12 +51,18 @@ pub(crate) fn run(args: EvalArgs, output: &Output) -> anyhow::Result<Outcome> {
             bail!("--model needs --input and --output; without them `load` requests name models");
         }
         let mut answers = io::stdout().lock();
-        EvalServer::default().serve(&mut io::stdin().lock(), &mut answers).context("evaluation")?;
+        let device = match args.model.device {
+            Kind::Cpu => Device::CpuExact,
+            Kind::Gpu => Device::Gpu,
+        };
+        EvalServer::on(device).serve(&mut io::stdin().lock(), &mut answers).context("evaluation")?;
         return Ok(Outcome::Done);
     };
     let files = args.model.files()?;
-    let load = args.model.options(&files, Device::CpuExact, output)?;
-    let mut model = engine::load_traceable(&files, load)?;
+    let mut model = match args.model.gpu(output)? {
+        Some(gpu) => engine::load_traceable_on(&files, gpu)?,
+        None => engine::load_traceable(&files, args.model.options(&files, Device::CpuExact, output)?)?,
+    };
     let options = EvalOptions {
         logits: true,
         capture: Capture { hidden: args.hidden, router: args.hidden, vision: true },

@@ -127,8 +127,8 @@ fn load_any(files: &ModelFiles, options: LoadOptions) -> Result<Box<dyn IntoSequ
         Device::Cpu => cpu::load(cpu::backend(&options)?, files, &options),
         #[cfg(feature = "candle")]
         Device::CpuExact => cpu::load(candle_backend::Candle::cpu(), files, &options),
-        _ if options.expert_memory.is_some() || options.quantize.is_some() => {
-            let detail = "budgets for experts and quantising while loading are for the processor";
+        _ if LoadOptions { device: options.device, ..LoadOptions::default() } != options => {
+            let detail = "budgets of memory and quantising while loading are for the processor";
             Err(Error::Options(detail.to_owned()))
         }
         #[cfg(feature = "cuda")]

@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
+use super::limits::Limits;
 use super::median::median;
+use super::on_gpu::OnGpu;
 use super::peer::{Compared, Comparison};
 use super::profile::Phases;
 use crate::answer::ExpertAccount;
@@ -39,17 +41,40 @@ pub(super) struct Report {
     pub(super) bytes_read_per_token: u64,
     /// Of the prompt, two a product.
     pub(super) prefill_operations_per_token: f64,
-    pub(super) bandwidth_bytes_per_s: f64,
-    pub(super) f32_operations_per_s: f64,
-    pub(super) i8_operations_per_s: f64,
-    /// Of what decoding reads each second, over what plain reading of memory reaches.
-    pub(super) bandwidth_share: f64,
-    /// Of the operations of prefill each second, over what multiplying bytes reaches.
-    pub(super) i8_share: f64,
+    /// On the processor.
+    #[serde(flatten)]
+    pub(super) shares: Option<Shares>,
+    #[serde(rename = "gpu", skip_serializing_if = "Option::is_none")]
+    pub(super) on_gpu: Option<OnGpu>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) peer: Option<Comparison>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) profile: Option<Phases>,
+}
+
+/// What a processor can do at most, and how much of it was done.
+#[derive(Debug, Serialize)]
+pub(super) struct Shares {
+    bandwidth_bytes_per_s: f64,
+    f32_operations_per_s: f64,
+    i8_operations_per_s: f64,
+    /// Of what decoding reads each second, over what plain reading of memory reaches.
+    bandwidth_share: f64,
+    /// Of the operations of prefill each second, over what multiplying bytes reaches.
+    i8_share: f64,
+}
+
+impl Shares {
+    /// Of `limits`, by what decoding reads and what prefill computes a second.
+    pub(super) fn of(limits: Limits, bytes_per_s: f64, operations_per_s: f64) -> Self {
+        Self {
+            bandwidth_bytes_per_s: limits.bandwidth,
+            f32_operations_per_s: limits.f32_operations,
+            i8_operations_per_s: limits.i8_operations,
+            bandwidth_share: bytes_per_s / limits.bandwidth,
+            i8_share: operations_per_s / limits.i8_operations,
+        }
+    }
 }
 
 /// Several rows in one pass, and one alone.
@@ -79,7 +104,10 @@ impl Report {
     pub(super) fn write(&self, output: &Output) -> anyhow::Result<()> {
         output.row("model", &self.model)?;
         let pinned = if self.pinned { ", each on a core of its own" } else { "" };
-        output.row("threads", &format!("{}{pinned}", self.threads))?;
+        match &self.on_gpu {
+            Some(gpu) => gpu.write(output)?,
+            None => output.row("threads", &format!("{}{pinned}", self.threads))?,
+        }
         output.row("load", &format!("{:.0} ms", self.load_ms))?;
         output.row(
             "prefill",
@@ -127,25 +155,27 @@ impl Report {
                 bytes(self.kv_cache_bytes)
             ),
         )?;
-        output.row(
-            "bandwidth",
-            &format!(
-                "{:.0} % of {}/s: each token decoded reads {}",
-                self.bandwidth_share * 100.0,
-                bytes(self.bandwidth_bytes_per_s as u64),
-                bytes(self.bytes_read_per_token)
-            ),
-        )?;
-        output.row(
-            "arithmetic",
-            &format!(
-                "{:.0} % of {:.0} GOP/s on bytes ({:.0} on f32): each token of the prompt takes {:.3} GOP",
-                self.i8_share * 100.0,
-                self.i8_operations_per_s / 1e9,
-                self.f32_operations_per_s / 1e9,
-                self.prefill_operations_per_token / 1e9
-            ),
-        )?;
+        if let Some(shares) = &self.shares {
+            output.row(
+                "bandwidth",
+                &format!(
+                    "{:.0} % of {}/s: each token decoded reads {}",
+                    shares.bandwidth_share * 100.0,
+                    bytes(shares.bandwidth_bytes_per_s as u64),
+                    bytes(self.bytes_read_per_token)
+                ),
+            )?;
+            output.row(
+                "arithmetic",
+                &format!(
+                    "{:.0} % of {:.0} GOP/s on bytes ({:.0} on f32): each token of the prompt takes {:.3} GOP",
+                    shares.i8_share * 100.0,
+                    shares.i8_operations_per_s / 1e9,
+                    shares.f32_operations_per_s / 1e9,
+                    self.prefill_operations_per_token / 1e9
+                ),
+            )?;
+        }
         output.row("", &format!("medians of {}", self.repetitions))?;
         if let Some(peer) = &self.peer {
             peer.write(output)?;

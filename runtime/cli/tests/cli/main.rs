@@ -6,6 +6,7 @@ mod commands;
 mod damaged_models;
 mod embedded;
 mod expert_memory;
+mod gpu;
 mod help;
 mod pictures;
 mod quantize;
