@@ -1,6 +1,5 @@
 //! Reads: the only operations that wait.
 
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -43,17 +42,17 @@ impl Shared {
         let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
         self.fault.check(op)?;
         polled.map_err(|error| Error::Device { op, message: error.to_string() })?;
-        let mapped = poll_fn(|context| {
+        let mapped = self.fault.or(op, |waker| {
             let mut mapping = mapping.lock().unwrap_or_else(PoisonError::into_inner);
             match mapping.result.take() {
                 Some(result) => Poll::Ready(result),
                 None => {
-                    mapping.waker = Some(context.waker().clone());
+                    mapping.waker = Some(waker.clone());
                     Poll::Pending
                 }
             }
-        })
-        .await;
+        });
+        let mapped = mapped.await?;
         self.fault.check(op)?;
         mapped.map_err(|error| Error::Device { op, message: error.to_string() })?;
         let bytes = {
