@@ -21,6 +21,8 @@ export const ocelli = need("OCELLI");
 
 /** Milliseconds that a test waits for something before it fails; machines of tests can be slow. */
 export const PATIENCE = 60_000;
+/** How to wait on a page. Frames, which waiting goes by otherwise, stop for a while when the GPU is lost. */
+export const WAIT = { timeout: PATIENCE, polling: 100 };
 
 /** A folder that is gone when the tests have ended. */
 export const scratch = mkdtempSync(join(tmpdir(), "ocelli-browser-"));
@@ -164,7 +166,7 @@ export async function captioned(page, n) {
     const rows = [...document.querySelectorAll(".batch tbody tr")];
     return rows.length === n && rows.every((row) => !row.querySelector(".caret") && !/…$/.test(row.innerText.trim()))
       && rows.every((row) => row.querySelector(".said").textContent || row.querySelector(".bad"));
-  }, n, { timeout: PATIENCE });
+  }, n, WAIT);
   return page.$$eval(".batch tbody tr .said", (said) => said.map((p) => p.textContent));
 }
 
@@ -173,7 +175,7 @@ export async function answered(page, n) {
   await page.waitForFunction(
     (n) => document.querySelectorAll(".message:not(.user) .speed, .message:not(.user) .bad").length === n,
     n,
-    { timeout: PATIENCE },
+    WAIT,
   );
   return page.locator(".message:not(.user) .markdown").last().innerText();
 }

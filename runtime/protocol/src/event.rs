@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelReport, StoredModel};
+use crate::{EngineReport, ModelReport, StoredModel};
 
 /// Something happened. Every request ends with exactly one of `Loaded`, `Answered`, `Stored` and `Failed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,6 +65,13 @@ pub enum Event {
         /// The new text.
         text: String,
     },
+    /// What ran the model went away, and something else goes on with the answer.
+    Moved {
+        /// Of the request.
+        id: u32,
+        /// What runs the model from now on.
+        engine: EngineReport,
+    },
     /// The answer is whole.
     Answered {
         /// Of the request.
@@ -104,6 +111,7 @@ impl Event {
             | Self::Prefill { id, .. }
             | Self::Reasoning { id, .. }
             | Self::Text { id, .. }
+            | Self::Moved { id, .. }
             | Self::Answered { id, .. }
             | Self::Stored { id, .. }
             | Self::Failed { id, .. } => Some(*id),
@@ -158,6 +166,23 @@ pub struct Answer {
     pub decode_ms: f64,
     /// Everything that was lost or changed on the way in.
     pub notes: Vec<String>,
+    /// What each token after the first cost the graphics processor, if one computed.
+    pub gpu: Option<GpuCost>,
+}
+
+/// What a token costs a graphics processor, on average.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct GpuCost {
+    /// Kernels started.
+    pub dispatches: f64,
+    /// Command buffers submitted.
+    pub submits: f64,
+    /// Reads back.
+    pub reads: f64,
+    /// Bytes of weights that kernels read.
+    pub weight_bytes: f64,
+    /// Bytes that were read back.
+    pub bytes_read_back: f64,
 }
 
 /// A picture as the model sees it.

@@ -17,6 +17,6 @@ mod event;
 mod model;
 mod request;
 
-pub use event::{Answer, Event, PictureView, Problem, StopReason};
+pub use event::{Answer, Event, GpuCost, PictureView, Problem, StopReason};
 pub use model::{EngineKind, EngineReport, ModelReport, StoredModel};
 pub use request::{EngineChoice, Message, Options, Part, Request, Role, Source};

@@ -71,6 +71,18 @@ export interface Answer {
   decode_ms: number;
   /** Everything that was lost or changed on the way in. */
   notes: string[];
+  /** What each token after the first cost the graphics processor, if one computed. */
+  gpu: GpuCost | null;
+}
+
+/** What a token costs, on average. */
+export interface GpuCost {
+  dispatches: number;
+  submits: number;
+  reads: number;
+  /** Of weights that kernels read. */
+  weight_bytes: number;
+  bytes_read_back: number;
 }
 
 /** A picture as the model sees it. */
@@ -91,6 +103,8 @@ export type ReplyEvent =
   | { type: "prefill"; done: number; total: number }
   | { type: "reasoning"; text: string }
   | { type: "text"; text: string }
+  /** The graphics processor went away, and this goes on with the answer. */
+  | { type: "moved"; engine: ModelInfo["engine"] }
   | { type: "answered"; answer: Answer };
 
 export interface ModelInfo {
@@ -127,6 +141,7 @@ export class Reply implements AsyncIterable<string>, PromiseLike<string> {
 /** A loaded model. */
 export class Ocelli {
   static load(source?: Source, options?: LoadOptions): Promise<Ocelli>;
+  /** What it is, and what runs it now. */
   readonly info: ModelInfo;
   /** Says what a picture shows. */
   caption(picture: Picture, options?: Options): Reply;

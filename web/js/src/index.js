@@ -98,7 +98,7 @@ export class Reply {
     for await (const event of this.events()) if (event.type === "text") yield event.text;
   }
 
-  /** All events: `seen`, `prefill`, `reasoning`, `text` and at last `answered`. */
+  /** All events: `seen`, `prefill`, `reasoning`, `text`, `moved` and at last `answered`. */
   async *events() {
     const events = this.#events;
     if (!events) throw new TypeError("this reply was read before");
@@ -163,24 +163,25 @@ export class Ocelli {
 
   /** Says what a picture shows. */
   caption(picture, { signal, ...options } = {}) {
-    const line = this.#line;
     return new Reply(
-      (async function* () {
-        const request = { type: "caption", picture: await bytes(picture), options: wire(options) };
-        yield* line.ask(request, { signal });
-      })(),
+      this.#ask(async () => ({ type: "caption", picture: await bytes(picture), options: wire(options) }), signal),
     );
   }
 
   /** Answers a conversation. */
   chat(messages, { signal, ...options } = {}) {
-    const line = this.#line;
     return new Reply(
-      (async function* () {
-        const request = { type: "chat", messages: await Promise.all(messages.map(message)), options: wire(options) };
-        yield* line.ask(request, { signal });
-      })(),
+      this.#ask(async () => {
+        return { type: "chat", messages: await Promise.all(messages.map(message)), options: wire(options) };
+      }, signal),
     );
+  }
+
+  async *#ask(request, signal) {
+    for await (const event of this.#line.ask(await request(), { signal })) {
+      if (event.type === "moved") this.info.engine = event.engine;
+      yield event;
+    }
   }
 
   /** Models kept on this device, and how much room they take. */

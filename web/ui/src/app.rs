@@ -98,6 +98,11 @@ fn Page() -> impl IntoView {
             };
             app.model.set(ModelState::Failed(problem));
         }
+        Life::Moved(engine) => app.model.update(|state| {
+            if let ModelState::Ready(report) = state {
+                report.engine = engine;
+            }
+        }),
     });
     models::load(app, Source::Embedded, Vec::new());
     Effect::new(move || page::set_root("lang", app.words().tag));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use futures_channel::oneshot;
 use js_sys::{Array, Object, Reflect};
-use protocol::{Event, Problem, Request};
+use protocol::{EngineReport, Event, Problem, Request};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 use web_sys::{ErrorEvent, File, MessageEvent, Worker, WorkerOptions, WorkerType};
@@ -27,7 +27,7 @@ struct Client {
     waiting: RefCell<Vec<JsValue>>,
     handlers: RefCell<HashMap<u32, Handler>>,
     last_id: Cell<u32>,
-    /// Hears of a worker that started, and of one that died.
+    /// Hears what befalls the worker.
     on_life: RefCell<Option<OnLife>>,
 }
 
@@ -37,6 +37,8 @@ pub(crate) enum Life {
     Started,
     /// It ended with this error; another one is started.
     Died(String),
+    /// Its model runs on something else now.
+    Moved(EngineReport),
 }
 
 /// Starts the worker. `on_life` is told of it, and of those that take its place.
@@ -98,6 +100,9 @@ fn receive(data: JsValue) {
         waiting.iter().for_each(post);
         return live(Life::Started);
     }
+    if let Event::Moved { engine, .. } = event {
+        return live(Life::Moved(engine));
+    }
     let Some(id) = event.id() else { return };
     // A handler may make requests, so it is taken out while it runs.
     let handler = CLIENT.with(|client| client.handlers.borrow_mut().remove(&id));
@@ -155,7 +160,12 @@ pub(crate) fn ask(
     let (sender, last) = oneshot::channel();
     let mut sender = Some(sender);
     let handler: Handler = Box::new(move |event| match event.is_last() {
-        true => drop(sender.take().map(|sender| sender.send(event))),
+        true => {
+            if let Some(sender) = sender.take() {
+                // Nobody may wait any more.
+                let _ = sender.send(event);
+            }
+        }
         false => on_event(event),
     });
     CLIENT.with(|client| client.handlers.borrow_mut().insert(id, handler));

@@ -1,12 +1,13 @@
 //! Models on this machine: from files to an engine, from conversations to answers.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::task::Poll;
 
-use engine::{Batch, CAPTION_PROMPT, Device, Engine, GenerateOptions, Gpu, ModelFiles};
-use protocol::{Event, Message, Options, Part, Problem, Role, StopReason};
+use engine::{Batch, CAPTION_PROMPT, Counters, Device, Engine, GenerateOptions, Gpu, ModelFiles};
+use protocol::{Event, GpuCost, Message, Options, Part, Problem, Role, StopReason};
 use web_sys::AbortSignal;
 
 use crate::browser::{engine_problem, now, turn};
@@ -17,6 +18,7 @@ pub(crate) struct Local {
     /// On the processor: what stands still at every token, so that a cancel can come in. Answers of a graphics
     /// processor are waited for at every token anyway.
     batch: Option<Batch>,
+    gpu: Option<Gpu>,
     engine: Engine,
 }
 
@@ -24,11 +26,14 @@ impl Local {
     /// Puts a model together from its files.
     pub(crate) fn open(files: &ModelFiles, gpu: Option<Gpu>) -> Result<Self, engine::Error> {
         match gpu {
-            Some(gpu) => Ok(Self { batch: None, engine: Engine::open_on(files, gpu, Box::new(now))? }),
+            Some(gpu) => {
+                let engine = Engine::open_on(files, gpu.clone(), Box::new(now))?;
+                Ok(Self { batch: None, gpu: Some(gpu), engine })
+            }
             None => {
                 let batch = Batch::open(files, Device::default(), Box::new(now))?;
                 let engine = batch.engine()?;
-                Ok(Self { batch: Some(batch), engine })
+                Ok(Self { batch: Some(batch), gpu: None, engine })
             }
         }
     }
@@ -71,8 +76,12 @@ impl Local {
             turns.push(engine::Message { role: role(message.role), parts });
         }
         let options = generate_options(options);
+        let (batch, gpu, engine) = (&self.batch, &self.gpu, &mut self.engine);
+        let counted = || gpu.as_ref().map(Gpu::counters);
+        let at_first_token = Cell::new(None);
         let mut listen = |event| {
             match event {
+                engine::Event::Token(_) if at_first_token.get().is_none() => at_first_token.set(counted()),
                 engine::Event::Prefill { done, total } => tell(Event::Prefill { id, done, total }),
                 engine::Event::Reasoning(text) => tell(Event::Reasoning { id, text }),
                 engine::Event::Text(text) => tell(Event::Text { id, text }),
@@ -81,7 +90,6 @@ impl Local {
             }
             if signal.aborted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let (batch, engine) = (&self.batch, &mut self.engine);
         let prepared = now() - started;
         let mut answer = pin!(engine.chat(&turns, &options, &mut listen));
         let answer = match batch {
@@ -96,7 +104,9 @@ impl Local {
             },
         };
         let answer = answer.map_err(|error| engine_problem(&error))?;
-        Ok(report(answer, prepared))
+        let gpu =
+            counted().zip(at_first_token.get()).and_then(|(end, first)| cost(&end.since(&first), &answer));
+        Ok(protocol::Answer { gpu, ..report(answer, prepared) })
     }
 }
 
@@ -157,5 +167,19 @@ fn report(answer: engine::Answer, prepared: f64) -> protocol::Answer {
         prefill_ms: answer.prefill_ms,
         decode_ms: answer.decode_ms,
         notes,
+        gpu: None,
     }
+}
+
+/// What a token after the first took of `counted`, if there was one.
+fn cost(counted: &Counters, answer: &engine::Answer) -> Option<GpuCost> {
+    let n_tokens = answer.generated_tokens.checked_sub(1).filter(|&n| n > 0)? as f64;
+    let per_token = |count: u64| count as f64 / n_tokens;
+    Some(GpuCost {
+        dispatches: per_token(counted.dispatches),
+        submits: per_token(counted.submits),
+        reads: per_token(counted.reads),
+        weight_bytes: per_token(counted.weight_bytes),
+        bytes_read_back: per_token(counted.bytes_read_back),
+    })
 }

@@ -1,5 +1,9 @@
 //! What the browser offers, in our types.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use js_sys::Function;
 use protocol::Problem;
 use wasm_bindgen::prelude::*;
@@ -36,6 +40,16 @@ pub(crate) fn scope() -> DedicatedWorkerGlobalScope {
 /// Milliseconds since the worker started.
 pub(crate) fn now() -> f64 {
     scope().performance().map_or(0.0, |performance| performance.now())
+}
+
+/// What `work` gives, or `None` if that takes longer than `ms`.
+pub(crate) async fn within<T>(ms: f64, work: impl Future<Output = T>) -> Option<T> {
+    let (mut work, mut late) = (pin!(work), pin!(sleep(ms)));
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => late.as_mut().poll(context).map(|()| None),
+    })
+    .await
 }
 
 /// A lock over all tabs of this site, given back when dropped.

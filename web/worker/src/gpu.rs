@@ -3,7 +3,10 @@
 use engine::Gpu;
 use protocol::{EngineChoice, EngineKind, EngineReport, Problem};
 
-use crate::browser::why_no_gpu;
+use crate::browser::{why_no_gpu, within};
+
+/// How long a browser may take to give a graphics processor: after the loss of one, some never answer.
+const PATIENCE_MS: f64 = 20_000.0;
 
 /// What runs a model: a graphics processor or else this one, and why.
 pub(crate) struct Chosen {
@@ -45,8 +48,12 @@ impl Chosen {
 }
 
 async fn request() -> Result<Gpu, String> {
-    match why_no_gpu().await {
-        None => Gpu::request().await.map_err(|error| error.to_string()),
-        Some(why) => Err(why),
-    }
+    let asked = async {
+        match why_no_gpu().await {
+            None => Gpu::request().await.map_err(|error| error.to_string()),
+            Some(why) => Err(why),
+        }
+    };
+    let late = || Err(format!("WebGPU gave no adapter within {:.0} s", PATIENCE_MS / 1000.0));
+    within(PATIENCE_MS, asked).await.unwrap_or_else(late)
 }

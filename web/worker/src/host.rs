@@ -187,13 +187,33 @@ impl Ask<'_> {
     /// Returns the answer, and the model that gave it. A graphics processor that was lost on the way, or before,
     /// does not matter: the model is loaded again, and the answer goes on where it was.
     async fn answered_by(&self, mut here: Here) -> (Option<Here>, Result<protocol::Answer, Problem>) {
-        let lost = match self.try_on(&mut here).await {
-            Err(Problem::Device { message }) if here.is_on_gpu => message,
-            answer => {
-                here.n_lost = if answer.is_ok() { 0 } else { here.n_lost };
-                return (Some(here), answer);
-            }
-        };
+        let mut notes = Vec::new();
+        loop {
+            let lost = match self.try_on(&mut here).await {
+                Err(Problem::Device { message }) if here.is_on_gpu => message,
+                answer => {
+                    if notes.is_empty() && answer.is_ok() {
+                        here.n_lost = 0;
+                    }
+                    let answer = answer.map(|mut answer| {
+                        answer.notes.append(&mut notes);
+                        answer
+                    });
+                    return (Some(here), answer);
+                }
+            };
+            here = match self.loaded_again(here, &lost).await {
+                Ok(here) => here,
+                Err(problem) => return (None, Err(problem)),
+            };
+            let place = if here.is_on_gpu { "" } else { ", on the processor" };
+            notes.push(format!("the model was loaded again on the way{place}: {lost}"));
+            self.told.begin_again();
+        }
+    }
+
+    /// The model of `here`, whose graphics processor was lost, loaded anew.
+    async fn loaded_again(&self, here: Here, lost: &str) -> Result<Here, Problem> {
         let (mut origin, n_lost) = (here.origin.clone(), here.n_lost + 1);
         drop(here);
         // What fails each time is no use. Browsers may also give none after a failure.
@@ -205,18 +225,16 @@ impl Ask<'_> {
             origin.engine = EngineChoice::Processor;
             loaded = load(self.id, origin, self.signal, &|_| {}).await;
         }
-        let mut here = match loaded {
-            Ok((Model::Here(here), _)) => Here { n_lost, ..*here },
-            Ok((Model::Remote(_), _)) => unreachable!("it was loaded here before"),
-            Err(problem) => return (None, Err(problem)),
-        };
-        self.told.begin_again();
-        let answer = self.try_on(&mut here).await.map(|mut answer| {
-            let place = if here.is_on_gpu { "" } else { ", on the processor" };
-            answer.notes.push(format!("the model was loaded again on the way{place}: {lost}"));
-            answer
-        });
-        (Some(here), answer)
+        let (model, report) = loaded?;
+        let mut engine = report.engine;
+        if engine.kind == EngineKind::Processor {
+            engine.why = format!("the graphics processor failed: {lost}");
+        }
+        tell(Event::Moved { id: self.id, engine });
+        match model {
+            Model::Here(here) => Ok(Here { n_lost, ..*here }),
+            Model::Remote(_) => unreachable!("it was loaded here before"),
+        }
     }
 
     async fn try_on(&self, here: &mut Here) -> Result<protocol::Answer, Problem> {

@@ -94,6 +94,7 @@ impl Remote {
             prefill_ms: 0.0,
             decode_ms: 0.0,
             notes: Vec::new(),
+            gpu: None,
         };
         match self.stream(id, &request.to_string(), signal, tell, started, &mut answer).await {
             Err(Problem::Cancelled) => answer.stop_reason = StopReason::Cancelled,
