@@ -26,6 +26,8 @@ pub enum Subject {
     Folder(String),
     /// A host by its name.
     Host(String),
+    /// Another program with tools, by what starts it or where it is.
+    Server(String),
 }
 
 impl Subject {

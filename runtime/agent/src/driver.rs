@@ -30,6 +30,12 @@ impl Approver for Nobody {
 pub trait Watcher {
     /// Something happened, and this is the run behind it; `Break` cancels.
     fn event(&mut self, run: &Run, pictures: &Pictures, event: &Event) -> ControlFlow<()>;
+
+    /// Nothing has happened for a moment, because the model or a tool is at work, which may tell of its progress;
+    /// `Break` cancels.
+    fn wait(&mut self, _progress: Option<&str>) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
 }
 
 impl<F: FnMut(&Run, &Pictures, &Event) -> ControlFlow<()>> Watcher for F {
@@ -71,27 +77,31 @@ pub async fn drive(run: &mut Run, around: Surroundings<'_>) -> Outcome {
                 run.decided(decision, tools)
             }
             Action::Call(call) => {
-                let output = tools.call(&call, Context { turns: &run.turns, pictures }).await;
+                let left = run.limits.ms - run.ms;
+                let mut wait = |progress: Option<&str>| {
+                    cancelled |= watcher.wait(progress).is_break();
+                    flow(!cancelled && clock() - started < left)
+                };
+                let context = Context { turns: &run.turns, pictures, wait: &mut wait };
+                let output = tools.call(&call, context).await;
                 run.returned(output, tools)
             }
-            Action::Generate { max_tokens, must_answer } => {
+            Action::Generate { max_tokens, choice } => {
                 let left = run.limits.ms - run.ms;
                 let reply = {
-                    let request =
-                        Request { turns: &run.turns, pictures, tools: &specs, must_answer, max_tokens };
+                    let request = Request { turns: &run.turns, pictures, tools: &specs, choice, max_tokens };
                     let mut on_piece = |piece: Piece<'_>| {
                         let event = match piece {
                             Piece::Reasoning(text) => Some(Event::Reasoning(text.to_owned())),
                             Piece::Text(text) => Some(Event::Text(text.to_owned())),
                             Piece::Waiting => None,
                         };
-                        if let Some(event) = event {
-                            cancelled |= watcher.event(run, pictures, &event).is_break();
+                        cancelled |= match event {
+                            Some(event) => watcher.event(run, pictures, &event),
+                            None => watcher.wait(None),
                         }
-                        match cancelled || clock() - started >= left {
-                            true => ControlFlow::Break(()),
-                            false => ControlFlow::Continue(()),
-                        }
+                        .is_break();
+                        flow(!cancelled && clock() - started < left)
                     };
                     model.reply(request, &mut on_piece).await
                 };
@@ -105,7 +115,8 @@ pub async fn drive(run: &mut Run, around: Surroundings<'_>) -> Outcome {
         if is_timed {
             events.extend(run.spent(clock() - started));
         }
-        let mut breaks = false;
+        // A reply that was cancelled is not there; the result of a call is.
+        let mut breaks = cancelled && !run.is_done();
         for event in &events {
             breaks |= watcher.event(run, pictures, event).is_break();
         }
@@ -115,4 +126,8 @@ pub async fn drive(run: &mut Run, around: Surroundings<'_>) -> Outcome {
             }
         }
     }
+}
+
+fn flow(goes_on: bool) -> ControlFlow<()> {
+    if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }

@@ -1,9 +1,9 @@
 //! An agent that sees: a model, tools, and a person who says what may be done.
 //!
 //! A [`Run`] is a state machine without input and output, which can be stored at any time; [`drive`] does what it
-//! asks for. [`ChatModel`] is any language model: [`EngineModel`] inside this program, or a script in tests. Each part
-//! of a conversation carries its [`Origin`], and what changes anything needs a yes once anybody else than user and
-//! model may have put words into the conversation.
+//! asks for. [`ChatModel`] is any language model: [`EngineModel`] inside this program, one behind an API, or a script in
+//! tests. Each part of a conversation carries its [`Origin`], and what changes anything needs a yes once anybody else
+//! than user and model may have put words into the conversation.
 //!
 //! This crate knows no terminal and no page, and never prints.
 //!
@@ -44,7 +44,7 @@ pub use driver::{Approver, Nobody, Surroundings, Watcher, drive};
 pub use engine::LocalFuture;
 pub use error::{Error, Result};
 pub use event::{Event, Outcome};
-pub use model::{ChatModel, Piece, Reply, Request};
+pub use model::{ChatModel, Choice, Piece, Reply, Request};
 pub use models::{EngineModel, Scripted, Seen, message};
 pub use run::{Action, Limits, Run};
 pub use tool::{Context, Tool, ToolOutput, ToolSpec, Toolbox};

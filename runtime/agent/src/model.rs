@@ -16,10 +16,23 @@ pub struct Request<'a> {
     pub pictures: &'a Pictures,
     /// What the model may call.
     pub tools: &'a [ToolSpec],
-    /// Whether it must answer now, without a call.
-    pub must_answer: bool,
+    /// Whether it calls one.
+    pub choice: Choice,
     /// Tokens of the reply at most.
     pub max_tokens: usize,
+}
+
+/// Whether a model calls a tool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Choice {
+    /// As it likes.
+    #[default]
+    Free,
+    /// It must call one, and no more than that.
+    Call,
+    /// It must answer without a call.
+    Answer,
 }
 
 /// News of a reply in the making.

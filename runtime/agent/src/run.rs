@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::approval::{Ask, Decision, Policy, Verdict};
 use crate::event::{Event, Outcome};
-use crate::model::Reply;
+use crate::model::{Choice, Reply};
 use crate::tool::{ToolOutput, Toolbox};
 use crate::transcript::{Content, Origin, Part, Role, ToolCall, Turn};
 
@@ -43,6 +43,10 @@ pub struct Run {
     pub limits: Limits,
     /// Rules about calls.
     pub policy: Policy,
+    /// Whether the first reply calls a tool. Small models, and those that were not taught to, seldom begin with a call
+    /// by themselves.
+    #[serde(default)]
+    pub first: Choice,
     /// Replies so far.
     pub steps: usize,
     /// Tokens generated so far.
@@ -73,8 +77,8 @@ pub enum Action {
     Generate {
         /// Tokens of its reply at most.
         max_tokens: usize,
-        /// It is the last step: the model must answer without a call.
-        must_answer: bool,
+        /// Whether it calls a tool. In the last step it must not.
+        choice: Choice,
     },
     /// Ask a person, and report with [`Run::decided`].
     Approve(Ask),
@@ -87,7 +91,16 @@ pub enum Action {
 impl Run {
     /// A run that goes on from these messages, the last of which is the task.
     pub fn new(turns: Vec<Turn>, limits: Limits, policy: Policy) -> Self {
-        Self { turns, limits, policy, steps: 0, tokens: 0, ms: 0.0, state: State::Generate }
+        Self {
+            turns,
+            limits,
+            policy,
+            first: Choice::Free,
+            steps: 0,
+            tokens: 0,
+            ms: 0.0,
+            state: State::Generate,
+        }
     }
 
     /// What is to be done next. It changes only with a report.
@@ -101,7 +114,11 @@ impl Run {
             },
             State::Generate => Action::Generate {
                 max_tokens: self.limits.tokens_a_step.min(self.limits.tokens.saturating_sub(self.tokens)),
-                must_answer: self.steps + 1 >= self.limits.steps,
+                choice: match (self.steps + 1 >= self.limits.steps, self.steps) {
+                    (true, _) => Choice::Answer,
+                    (false, 0) => self.first,
+                    (false, _) => Choice::Free,
+                },
             },
         }
     }
@@ -172,6 +189,16 @@ impl Run {
         let Some(call) = waiting.pop_front() else { return events };
         self.append(&call, output, &mut events);
         self.settle(tools, &mut events);
+        events
+    }
+
+    /// Goes on after it was stored and read back. A call that was under way may have run or not, so it is judged again.
+    pub fn resume(&mut self, tools: &Toolbox) -> Vec<Event> {
+        let mut events = Vec::new();
+        if let State::Calls { asked, approved, .. } = &mut self.state {
+            (*asked, *approved) = (None, false);
+            self.settle(tools, &mut events);
+        }
         events
     }
 

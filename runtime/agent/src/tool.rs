@@ -1,5 +1,6 @@
 //! What a tool is.
 
+use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ pub struct Context<'a> {
     pub turns: &'a [Turn],
     /// The bytes of pictures; a tool may add some.
     pub pictures: &'a mut Pictures,
+    /// A tool that waits for others calls this now and then, tells of its progress, and gives up if it breaks.
+    pub wait: &'a mut dyn FnMut(Option<&str>) -> ControlFlow<()>,
 }
 
 /// What a call gave.
@@ -51,7 +54,12 @@ impl ToolOutput {
 
     /// What went wrong, said by ourselves.
     pub fn error(text: impl Into<String>) -> Self {
-        Self { parts: vec![Part::text(Origin::Computed, format!("error: {}", text.into()))], failed: true }
+        Self::failure(Origin::Computed, text)
+    }
+
+    /// What went wrong, in words of which some may come from elsewhere.
+    pub fn failure(origin: Origin, text: impl Into<String>) -> Self {
+        Self { parts: vec![Part::text(origin, format!("error: {}", text.into()))], failed: true }
     }
 }
 
@@ -116,7 +124,7 @@ impl Toolbox {
     }
 
     /// Runs a call.
-    pub async fn call(&self, call: &ToolCall, context: Context<'_>) -> ToolOutput {
+    pub async fn call<'a>(&'a self, call: &'a ToolCall, context: Context<'a>) -> ToolOutput {
         match self.get(&call.name) {
             Some(tool) => tool.call(&call.arguments, context).await,
             None => {

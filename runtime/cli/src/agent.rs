@@ -1,6 +1,9 @@
 //! `ocelli agent`: a task, done with tools, and a trace of what was done.
 
 mod ask;
+mod brain;
+mod record;
+mod toolbox;
 mod trace;
 
 use std::fs;
@@ -10,18 +13,22 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ::agent::{
-    Approver, Content, EngineModel, Event, Limits, Nobody, Origin, Part, Pictures, Policy, Role, Run,
-    Surroundings, Toolbox, Turn, drive, tools,
+    Approver, Choice, Content, Event, Limits, Nobody, Origin, Part, Pictures, Policy, Role, Run,
+    Surroundings, Turn, Watcher, drive,
 };
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use engine::Engine;
 
+use crate::answer::BLIND;
 use crate::args::{ModelArgs, SamplingArgs};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, name_it};
 use crate::{Outcome, settings};
 use ask::AtTerminal;
+use brain::{Brain, ServerArgs};
+use record::Record;
+pub(crate) use record::unfinished;
+use toolbox::ToolArgs;
 use trace::Trace;
 
 /// Rules that the user made, in the folder of settings.
@@ -32,19 +39,14 @@ const RULES: &str = "approvals.json";
 #[command(allow_negative_numbers = true)]
 pub(crate) struct AgentArgs {
     /// What is to be done
-    task: String,
-    /// Show a picture; may be given more than once
-    #[arg(long, value_name = "PATH")]
+    #[arg(required_unless_present = "resume")]
+    task: Option<String>,
+    /// Show a picture with the task; may be given more than once
+    #[arg(long, value_name = "PATH", requires = "task")]
     image: Vec<PathBuf>,
-    /// Offer only this tool; may be given more than once [default: all]
-    #[arg(long, value_name = "NAME", help_heading = "Tools")]
-    tool: Vec<ToolName>,
-    /// Let tools read files of this folder; may be given more than once
-    #[arg(long, value_name = "FOLDER", help_heading = "Tools")]
-    grant: Vec<PathBuf>,
-    /// Let tools read and write files of this folder; may be given more than once
-    #[arg(long, value_name = "FOLDER", help_heading = "Tools")]
-    grant_write: Vec<PathBuf>,
+    /// Whether the first reply must call a tool, as small models do not by themselves
+    #[arg(long, value_name = "CHOICE", default_value = "auto", help_heading = "Tools")]
+    tool_choice: ToolChoice,
     /// Replies of the model at most
     #[arg(long, value_name = "N", default_value_t = 16, help_heading = "Limits", value_parser = clap::value_parser!(u16).range(1..))]
     max_steps: u16,
@@ -52,8 +54,15 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "N", default_value_t = 600, help_heading = "Limits", value_parser = clap::value_parser!(u32).range(1..))]
     max_seconds: u32,
     /// Tell the model how to behave
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "resume")]
     system: Option<String>,
+    /// Go on with a conversation that was kept: the beginning of its name, or `last`. A task that has not ended goes on
+    /// where it stood, without another TASK
+    #[arg(long, value_name = "SESSION")]
+    resume: Option<String>,
+    /// Keep nothing
+    #[arg(long, conflicts_with = "resume")]
+    private: bool,
     /// Print every step as a JSON object on a line of its own
     #[arg(long)]
     json: bool,
@@ -61,74 +70,69 @@ pub(crate) struct AgentArgs {
     #[arg(long, short)]
     quiet: bool,
     #[command(flatten)]
+    tools: ToolArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
 }
 
-/// The tools that come with this program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum ToolName {
-    /// A part of a picture, larger
-    ImageZoom,
-    /// A picture's size and what its camera wrote into it
-    ImageInfo,
-    /// Arithmetic
-    Calculator,
-    /// Date and time
-    Clock,
-    /// Granted folders
-    Files,
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ToolChoice {
+    Auto,
+    Required,
 }
 
 pub(crate) fn run(args: AgentArgs, output: &mut Output) -> anyhow::Result<Outcome> {
     output.set_quiet(args.quiet || args.json);
-    let toolbox = args.toolbox()?;
-    let files = args.model.files()?;
-    let engine = args.model.engine_of(&files, output)?;
-    let options = args.sampling.options_of(&files.generation_defaults()?);
-    let (turns, mut pictures) = args.conversation(&engine)?;
+    let toolbox = args.tools.toolbox()?;
+    let has_person = io::stdin().is_terminal() && !args.json;
+    // The model computes on this thread; connections have one of their own.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let mut brain = runtime.block_on(args.server.brain(&args.model, &args.sampling, output))?;
     let limits = Limits {
         steps: args.max_steps.into(),
         ms: f64::from(args.max_seconds) * 1000.0,
-        tokens_a_step: options.max_tokens,
+        tokens_a_step: args.sampling.max_tokens(),
         ..Limits::default()
     };
     let policy: Policy = settings::read(RULES)?.unwrap_or_default();
-    let mut run = Run::new(turns, limits, policy.clone());
-    let mut model = EngineModel::new(engine, options);
-    let mut approver: Box<dyn Approver> = match io::stdin().is_terminal() && !args.json {
+    let (mut record, mut run, mut pictures) = args.begin(&mut brain, limits, policy.clone(), output)?;
+    let mut approver: Box<dyn Approver> = match has_person {
         true => Box::new(AtTerminal::new(output)),
         false => Box::new(Nobody),
     };
     let interrupt = Interrupt::listen()?;
     interrupt.begin();
-    let mut trace = Trace::new(output, args.json);
-    let mut outcome = Ok(());
-    let mut watch = |_: &Run, _: &Pictures, event: &Event| {
-        if outcome.is_ok() {
-            outcome = trace.event(event);
-        }
-        match outcome.is_err() || interrupt.is_cancelled() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
+    let mut watch = Watch {
+        trace: Trace::new(output, args.json),
+        record: &mut record,
+        interrupt: &interrupt,
+        outcome: Ok(()),
     };
+    watch.begin(&run, &pictures);
+    for event in run.resume(&toolbox) {
+        let _ = watch.event(&run, &pictures, &event);
+    }
     let start = Instant::now();
     let around = Surroundings {
-        model: &mut model,
+        model: brain.model(),
         tools: &toolbox,
         pictures: &mut pictures,
         approver: &mut *approver,
         watcher: &mut watch,
         clock: &|| start.elapsed().as_secs_f64() * 1000.0,
     };
-    let ended = pollster::block_on(drive(&mut run, around));
+    let ended = runtime.block_on(drive(&mut run, around));
     interrupt.end();
-    outcome?;
+    watch.outcome?;
     if run.policy != policy {
         settings::write(RULES, &run.policy)?;
+    }
+    if let Some(record) = &record {
+        brain.remember(record)?;
     }
     match ended {
         ::agent::Outcome::Answered { .. } => Ok(Outcome::Done),
@@ -137,40 +141,95 @@ pub(crate) fn run(args: AgentArgs, output: &mut Output) -> anyhow::Result<Outcom
     }
 }
 
-impl AgentArgs {
-    fn toolbox(&self) -> anyhow::Result<Toolbox> {
-        let is_wanted = |name| self.tool.is_empty() || self.tool.contains(&name);
-        let mut toolbox = Toolbox::default();
-        if is_wanted(ToolName::ImageZoom) {
-            toolbox.add(tools::ImageZoom::new())?;
+/// Keeps what happens, then tells it, and tells the run when to end.
+struct Watch<'a> {
+    trace: Trace<'a>,
+    record: &'a mut Option<Record>,
+    interrupt: &'a Interrupt,
+    outcome: anyhow::Result<()>,
+}
+
+impl Watch<'_> {
+    /// Keeps the task itself, and tells where.
+    fn begin(&mut self, run: &Run, pictures: &Pictures) {
+        self.outcome = self.keep(run, pictures);
+        if let (Ok(()), Some(record)) = (&self.outcome, &self.record) {
+            self.outcome = self.trace.session(record.id()).map_err(Into::into);
         }
-        if is_wanted(ToolName::ImageInfo) {
-            toolbox.add(tools::ImageInfo::new())?;
-        }
-        if is_wanted(ToolName::Calculator) {
-            toolbox.add(tools::Calculator::new())?;
-        }
-        if is_wanted(ToolName::Clock) {
-            toolbox.add(tools::Clock::new())?;
-        }
-        let read = self.grant.iter().map(|path| tools::Folder::open(path, false));
-        let written = self.grant_write.iter().map(|path| tools::Folder::open(path, true));
-        let folders = read.chain(written).collect::<Result<Vec<_>, _>>()?;
-        match (is_wanted(ToolName::Files), folders.is_empty()) {
-            (true, false) => tools::Folders::new(folders)?.add_to(&mut toolbox)?,
-            (true, true) if self.tool.is_empty() => {}
-            (true, true) => bail!("the tool `files` needs a folder; give one with --grant or --grant-write"),
-            (false, true) => {}
-            (false, false) => bail!("folders are granted, but --tool leaves out `files`"),
-        }
-        Ok(toolbox)
     }
 
-    fn conversation(&self, engine: &Engine) -> anyhow::Result<(Vec<Turn>, Pictures)> {
-        if !self.image.is_empty() {
-            crate::answer::check_sight(engine)?;
+    fn keep(&mut self, run: &Run, pictures: &Pictures) -> anyhow::Result<()> {
+        match &mut self.record {
+            Some(record) => record.save(run, pictures),
+            None => Ok(()),
         }
-        let mut pictures = Pictures::default();
+    }
+}
+
+impl Watcher for Watch<'_> {
+    fn event(&mut self, run: &Run, pictures: &Pictures, event: &Event) -> ControlFlow<()> {
+        // Pieces come again as a whole.
+        if self.outcome.is_ok() && !matches!(event, Event::Reasoning(_) | Event::Text(_)) {
+            self.outcome = self.keep(run, pictures);
+        }
+        if self.outcome.is_ok() {
+            self.outcome = self.trace.event(event).map_err(Into::into);
+        }
+        self.wait(None)
+    }
+
+    fn wait(&mut self, progress: Option<&str>) -> ControlFlow<()> {
+        if let (true, Some(progress)) = (self.outcome.is_ok(), progress) {
+            self.outcome = self.trace.progress(progress).map_err(Into::into);
+        }
+        match self.outcome.is_err() || self.interrupt.is_cancelled() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+impl AgentArgs {
+    /// The run, new or gone on with, and where it is kept.
+    fn begin(
+        &self,
+        brain: &mut Brain,
+        limits: Limits,
+        policy: Policy,
+        output: &Output,
+    ) -> anyhow::Result<(Option<Record>, Run, Pictures)> {
+        if brain.is_blind() && !self.image.is_empty() {
+            bail!(BLIND);
+        }
+        let (record, mut run, pictures) = match &self.resume {
+            Some(name) => {
+                let mut resumed = Record::resume(name)?;
+                brain.recall(&resumed.record, output)?;
+                let task = self.task(&mut resumed.pictures)?;
+                let (record, run, pictures) = resumed.run(task, limits, policy)?;
+                (Some(record), run, pictures)
+            }
+            None => {
+                let mut pictures = Pictures::default();
+                let system = self.system.as_ref();
+                let system = system.map(|text| Turn::new(Role::System, vec![Part::text(Origin::User, text)]));
+                let turns = system.into_iter().chain(self.task(&mut pictures)?).collect();
+                let record = if self.private { None } else { Some(Record::begin()?) };
+                (record, Run::new(turns, limits, policy), pictures)
+            }
+        };
+        if run.steps == 0 {
+            run.first = match self.tool_choice {
+                ToolChoice::Auto => Choice::Free,
+                ToolChoice::Required => Choice::Call,
+            };
+        }
+        Ok((record, run, pictures))
+    }
+
+    /// The task with its pictures, if there is one.
+    fn task(&self, pictures: &mut Pictures) -> anyhow::Result<Option<Turn>> {
+        let Some(task) = &self.task else { return Ok(None) };
         let mut parts = Vec::new();
         for path in &self.image {
             let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -178,9 +237,7 @@ impl AgentArgs {
                 .map_err(|error| name_it(error.into(), path))?;
             parts.push(Part { origin: Origin::Picture, content: Content::Picture(pictures.add(bytes)) });
         }
-        parts.push(Part::text(Origin::User, &self.task));
-        let system =
-            self.system.as_ref().map(|text| Turn::new(Role::System, vec![Part::text(Origin::User, text)]));
-        Ok((system.into_iter().chain([Turn::new(Role::User, parts)]).collect(), pictures))
+        parts.push(Part::text(Origin::User, task));
+        Ok(Some(Turn::new(Role::User, parts)))
     }
 }

@@ -43,10 +43,14 @@ pub(crate) fn say_about(answer: &Answer, name: Option<&str>, output: &Output) {
     }
 }
 
+/// What is said of pictures for a model without eyes.
+pub(crate) const BLIND: &str =
+    "this model reads text only; pictures need a vision-language model such as the one inside";
+
 /// Refuses a model without eyes, before any picture is read.
 pub(crate) fn check_sight(engine: &Engine) -> anyhow::Result<()> {
     if !engine.takes_pictures() {
-        bail!("this model reads text only; pictures need a vision-language model such as the one inside");
+        bail!(BLIND);
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use engine::{
     Batch, Clock, Device, Engine, GenerateOptions, GenerationDefaults, Gpu, LoadOptions, ModelFiles,
     Speculation,
 };
+use serde_json::{Map, Value, json};
 
 use crate::fit::{self, ExpertMemory};
 use crate::output::Output;
@@ -208,6 +209,30 @@ impl SamplingArgs {
     /// As the model's authors sample from it, unless a flag wishes otherwise.
     pub(crate) fn options_of(&self, model: &GenerationDefaults) -> GenerateOptions {
         self.over(defaults_of(model))
+    }
+
+    /// What the flags wish, in the words of OpenAI's API and those that vLLM, SGLang and this program add to it.
+    pub(crate) fn wishes(&self) -> Map<String, Value> {
+        let mut wishes = Map::new();
+        let wished = [
+            ("temperature", self.temperature.map(Value::from)),
+            ("top_k", self.top_k.map(Value::from)),
+            ("top_p", self.top_p.map(Value::from)),
+            ("min_p", self.min_p.map(Value::from)),
+            ("repetition_penalty", self.repetition_penalty.map(Value::from)),
+            ("frequency_penalty", self.frequency_penalty.map(Value::from)),
+            ("presence_penalty", self.presence_penalty.map(Value::from)),
+            ("seed", Some(self.seed.into())),
+            ("stop", Some(self.stop.clone().into()).filter(|_| !self.stop.is_empty())),
+            ("chat_template_kwargs", self.think.then(|| json!({ "enable_thinking": true }))),
+        ];
+        wishes.extend(wished.into_iter().filter_map(|(name, wish)| Some((name.to_owned(), wish?))));
+        wishes
+    }
+
+    /// The longest answer in tokens.
+    pub(crate) fn max_tokens(&self) -> usize {
+        self.max_tokens
     }
 
     fn over(&self, mut options: GenerateOptions) -> GenerateOptions {

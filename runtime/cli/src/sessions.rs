@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use crate::Outcome;
+use crate::agent::unfinished;
 use crate::chat::store;
 use crate::output::{Output, plural};
 
@@ -76,11 +77,12 @@ pub(crate) fn run(args: SessionsArgs, output: &mut Output) -> anyhow::Result<Out
                 match json {
                     true => output.json(&session)?,
                     false => output.line(&format!(
-                        "{}  {}  {}  ({})",
+                        "{}  {}  {}  ({}{})",
                         session.id.0,
                         day(session.updated_ms),
                         session.title,
-                        plural(session.n_turns, "message")
+                        plural(session.n_turns, "message"),
+                        if unfinished(&session).is_some() { ", not ended" } else { "" }
                     ))?,
                 }
             }

@@ -2,6 +2,7 @@
 
 use agent::{Content, PictureId, Pictures, Turn};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use serde_json::{Map, Value};
 
 use crate::store::now_ms;
 use crate::{Entry, Error, Result, SessionId, Store, TurnId};
@@ -20,6 +21,29 @@ impl Store {
         let id = insert(&transaction, session, head, now_ms(), turn, pictures)?;
         transaction.commit()?;
         Ok(id)
+    }
+
+    /// Writes turns behind the head, one after the other, and settings in place of those that the session had: all of
+    /// it or nothing. When this returns, it is on the disk.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn record(
+        &mut self,
+        session: &SessionId,
+        turns: &[Turn],
+        pictures: &Pictures,
+        settings: &Map<String, Value>,
+    ) -> Result<()> {
+        let transaction = self.begin()?;
+        let mut parent = head(&transaction, session)?;
+        for turn in turns {
+            parent = Some(insert(&transaction, session, parent, now_ms(), turn, pictures)?);
+        }
+        let text = Value::Object(settings.clone()).to_string();
+        transaction.execute("UPDATE sessions SET settings = ?2 WHERE id = ?1", params![session.0, text])?;
+        transaction.commit()?;
+        Ok(())
     }
 
     /// The branch that is shown, from its first turn to the head.

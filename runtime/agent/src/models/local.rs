@@ -7,7 +7,7 @@ use std::sync::Arc;
 use engine::{Engine, Event, GenerateOptions, Message, StopReason, ToolChoice};
 use vision::{DecodeOptions, Patches};
 
-use crate::model::{ChatModel, Piece, Reply, Request};
+use crate::model::{ChatModel, Choice, Piece, Reply, Request};
 use crate::transcript::{Content, Part, PictureId, Pictures, Role, ToolCall, Turn};
 use crate::{Error, LocalFuture, Result};
 
@@ -95,10 +95,13 @@ impl ChatModel for EngineModel {
             });
             let options = GenerateOptions {
                 tools: tools.collect(),
-                tool_choice: match (request.must_answer, &self.options.tool_choice) {
-                    (true, _) => ToolChoice::None,
-                    (false, choice) => choice.clone(),
+                tool_choice: match request.choice {
+                    Choice::Free => self.options.tool_choice.clone(),
+                    Choice::Call => ToolChoice::Required,
+                    Choice::Answer => ToolChoice::None,
                 },
+                // A model that has to be made to call would not stop calling.
+                parallel_tool_calls: self.options.parallel_tool_calls && request.choice != Choice::Call,
                 max_tokens: request.max_tokens,
                 ..self.options.clone()
             };

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-use crate::model::{ChatModel, Piece, Reply, Request};
+use crate::model::{ChatModel, Choice, Piece, Reply, Request};
 use crate::transcript::Turn;
 use crate::{Error, LocalFuture, Result};
 
@@ -14,8 +14,8 @@ pub struct Seen {
     pub turns: Vec<Turn>,
     /// The names of the tools.
     pub tools: Vec<String>,
-    /// Whether it had to answer.
-    pub must_answer: bool,
+    /// Whether it had to call one.
+    pub choice: Choice,
 }
 
 /// Replies in the order of a script, and remembers what it was asked.
@@ -43,7 +43,7 @@ impl ChatModel for Scripted {
             self.seen.push(Seen {
                 turns: request.turns.to_vec(),
                 tools: request.tools.iter().map(|tool| tool.name.clone()).collect(),
-                must_answer: request.must_answer,
+                choice: request.choice,
             });
             let mut reply =
                 self.replies.pop_front().ok_or_else(|| Error::Remote("the script has ended".into()))?;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::LocalFuture;
 use crate::approval::{Effect, Subject};
-use crate::driver::{Approver, Nobody, Surroundings, drive};
+use crate::driver::{Approver, Nobody, Surroundings, Watcher, drive};
 use crate::models::Scripted;
 use crate::tool::{Context, Tool, ToolSpec};
 use crate::transcript::Pictures;
@@ -186,6 +186,45 @@ fn a_change_after_foreign_words_needs_a_yes() {
     );
 }
 
+fn go_on(run: &mut Run, model: &mut Scripted, approver: &mut Person, watcher: &mut dyn Watcher) -> Outcome {
+    let (tools, pictures) = (&tools(), &mut Pictures::default());
+    pollster::block_on(drive(run, Surroundings { model, tools, pictures, approver, watcher, clock: &|| 0.0 }))
+}
+
+#[test]
+fn a_run_goes_on_wherever_it_was_stored() {
+    // After each event the run is stored, as if the process had ended there; then it goes on.
+    let script = || vec![calls(&["look", "change"]), says("done")];
+    let yes = || Person { decisions: [Decision::yes()].into(), ..Person::default() };
+    let whole = play(script(), Limits::default(), &mut yes());
+    for n in 0..whole.events.len() {
+        let mut run = Run::new(vec![Turn::user("do it")], Limits::default(), Policy::default());
+        let mut model = Scripted::new(script());
+        let (mut n_seen, mut stored) = (0, String::new());
+        let mut watch = |run: &Run, _: &Pictures, _: &Event| {
+            if n_seen == n {
+                stored = serde_json::to_string(run).unwrap();
+            }
+            n_seen += 1;
+            ControlFlow::Continue(())
+        };
+        go_on(&mut run, &mut model, &mut yes(), &mut watch);
+
+        let mut run: Run = serde_json::from_str(&stored).unwrap();
+        // The model goes on with what it has not said yet.
+        let mut model = Scripted::new(script().into_iter().skip(run.steps));
+        let mut person = Person { decisions: [Decision::yes(), Decision::yes()].into(), ..Person::default() };
+        let mut ignore = |_: &Run, _: &Pictures, _: &Event| ControlFlow::Continue(());
+        run.resume(&tools());
+        let outcome = go_on(&mut run, &mut model, &mut person, &mut ignore);
+        assert_eq!(outcome, whole.outcome, "{n}");
+        assert_eq!(run.turns, whole.run.turns, "{n}");
+        // The change is asked about again unless its result was there, since it may have run or not.
+        let is_over = stored.contains("call_1_1") && stored.matches("ran ").count() == 2;
+        assert_eq!(person.asked.len(), usize::from(!is_over), "{n}: {stored}");
+    }
+}
+
 #[test]
 fn remembered_decisions_hold() {
     let always = Decision { remember: Some(Subject::Folder("notes".into())), ..Decision::yes() };
@@ -219,8 +258,14 @@ fn every_limit_ends_the_run() {
     let played = play(endless(), Limits { steps: 3, ..Limits::default() }, &mut Nobody);
     assert_eq!((played.outcome, played.run.steps), (out_of("steps"), 3));
     // In its last step the model is told to answer.
-    let musts: Vec<bool> = played.model.seen.iter().map(|seen| seen.must_answer).collect();
-    assert_eq!(musts, [false, false, true]);
+    let choices: Vec<Choice> = played.model.seen.iter().map(|seen| seen.choice).collect();
+    assert_eq!(choices, [Choice::Free, Choice::Free, Choice::Answer]);
+    let mut run = Run::new(vec![Turn::user("do it")], Limits::default(), Policy::default());
+    run.first = Choice::Call;
+    assert!(matches!(run.next(), Action::Generate { choice: Choice::Call, .. }));
+    run.replied(calls(&["look"]), &tools());
+    run.returned(ToolOutput::text(Origin::Web, "x"), &tools());
+    assert!(matches!(run.next(), Action::Generate { choice: Choice::Free, .. }));
     let played = play(endless(), Limits { tokens: 45, ..Limits::default() }, &mut Nobody);
     assert_eq!((played.outcome, played.run.tokens), (out_of("tokens"), 50));
     let played = play(endless(), Limits { ms: 9.0, ..Limits::default() }, &mut Nobody);

@@ -95,6 +95,8 @@ fn describe(bytes: &[u8]) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use super::*;
     use crate::transcript::{Content, Part, Pictures, Role, Turn};
 
@@ -113,7 +115,8 @@ mod tests {
         let mut pictures = Pictures::default();
         let part = Part { origin: Origin::Picture, content: Content::Picture(pictures.add(jpeg)) };
         let turns = [Turn::new(Role::User, vec![part])];
-        let context = Context { turns: &turns, pictures: &mut pictures };
+        let context =
+            Context { turns: &turns, pictures: &mut pictures, wait: &mut |_| ControlFlow::Continue(()) };
         let output = pollster::block_on(ImageInfo::new().call(&Map::new(), context));
         assert_eq!(output.parts[0].origin, Origin::Picture);
         let text = Turn::new(Role::Tool, output.parts).text();

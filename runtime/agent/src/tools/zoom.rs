@@ -136,6 +136,8 @@ fn span(from: f64, to: f64, size: u32) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use super::*;
     use crate::transcript::{Content, Part, Role};
 
@@ -156,7 +158,8 @@ mod tests {
     fn call(arguments: Value) -> (ToolOutput, Option<RgbImage>) {
         let (turns, mut pictures) = conversation();
         let Value::Object(arguments) = arguments else { unreachable!() };
-        let context = Context { turns: &turns, pictures: &mut pictures };
+        let context =
+            Context { turns: &turns, pictures: &mut pictures, wait: &mut |_| ControlFlow::Continue(()) };
         let output = pollster::block_on(ImageZoom::new().call(&arguments, context));
         let shown = output.parts.iter().find_map(|part| match &part.content {
             Content::Picture(id) => {

@@ -4,6 +4,8 @@ use std::io;
 
 use ::agent::{Content, Event, Outcome, ToolOutput};
 
+use sessions::SessionId;
+
 use crate::output::{Output, plural};
 
 /// Characters of arguments and results that a line shows.
@@ -37,7 +39,7 @@ impl<'a> Trace<'a> {
             Event::Reasoning(_) | Event::Text(_) => {}
             Event::Replied { text, calls, prompt_tokens, cached_tokens, generated_tokens } => {
                 self.step += 1;
-                let read = prompt_tokens - cached_tokens;
+                let read = prompt_tokens.saturating_sub(*cached_tokens);
                 self.output.note(&format!(
                     "step {}: {} read, {} written",
                     self.step,
@@ -72,6 +74,30 @@ impl<'a> Trace<'a> {
                 Outcome::Failed { .. } => {}
             },
         }
+        Ok(())
+    }
+
+    /// Writes where the run is kept.
+    ///
+    /// # Errors
+    /// If nobody reads on.
+    pub(super) fn session(&self, id: &SessionId) -> io::Result<()> {
+        if self.as_json {
+            return self.output.json(&serde_json::json!({ "session": id }));
+        }
+        self.output.note(&format!("session {}", id.0));
+        Ok(())
+    }
+
+    /// Writes how far a call is.
+    ///
+    /// # Errors
+    /// If nobody reads on.
+    pub(super) fn progress(&self, progress: &str) -> io::Result<()> {
+        if self.as_json {
+            return self.output.json(&serde_json::json!({ "progress": progress }));
+        }
+        self.output.note(&format!("  … {}", short(progress)));
         Ok(())
     }
 }

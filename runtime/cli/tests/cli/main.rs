@@ -1,6 +1,7 @@
 //! The program as its users meet it: arguments and files in, text and exit codes out.
 
 #[cfg(unix)]
+mod agent;
 mod bench;
 mod commands;
 mod damaged_models;

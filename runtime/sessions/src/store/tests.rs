@@ -49,6 +49,26 @@ fn turns_pictures_and_calls_come_back_after_reopening() {
 }
 
 #[test]
+fn a_step_is_written_whole_or_not_at_all() {
+    let (_folder, mut store) = store();
+    let session = store.create("").unwrap();
+    let settings = |n: u32| json!({ "step": n }).as_object().unwrap().clone();
+    let turns = [Turn::user("a"), Turn::user("b")];
+    store.record(&session, &turns, &Pictures::default(), &settings(1)).unwrap();
+    assert_eq!(texts(&store, &session), ["a", "b"]);
+    assert_eq!(store.find(&session.0).unwrap().settings, settings(1));
+    // The second turn shows a picture that nobody has.
+    let missing = Content::Picture(PictureId::of(b"gone"));
+    let bad = Turn::new(Role::User, vec![Part { origin: Origin::Picture, content: missing }]);
+    let turns = [Turn::user("c"), bad];
+    store.record(&session, &turns, &Pictures::default(), &settings(2)).unwrap_err();
+    assert_eq!(texts(&store, &session), ["a", "b"]);
+    assert_eq!(store.find(&session.0).unwrap().settings, settings(1));
+    store.record(&session, &[], &Pictures::default(), &settings(3)).unwrap();
+    assert_eq!(store.find(&session.0).unwrap().settings, settings(3));
+}
+
+#[test]
 fn going_back_branches_and_loses_nothing() {
     let (_folder, mut store) = store();
     let session = store.create("x").unwrap();

@@ -1,4 +1,5 @@
 use std::fs;
+use std::ops::ControlFlow;
 
 use serde_json::Value;
 
@@ -32,7 +33,7 @@ fn granted() -> Granted {
 fn call(granted: &Granted, tool: &str, arguments: Value) -> (bool, String) {
     let mut pictures = Pictures::default();
     let Value::Object(arguments) = arguments else { unreachable!() };
-    let context = Context { turns: &[], pictures: &mut pictures };
+    let context = Context { turns: &[], pictures: &mut pictures, wait: &mut |_| ControlFlow::Continue(()) };
     let output = pollster::block_on(granted.tools.get(tool).unwrap().call(&arguments, context));
     (output.failed, Turn::new(Role::Tool, output.parts).text())
 }
@@ -164,7 +165,7 @@ fn pictures_are_shown_as_pictures() {
     image::RgbImage::new(5, 4).save_with_format(&path, image::ImageFormat::Png).unwrap();
     let mut pictures = Pictures::default();
     let Value::Object(arguments) = json!({ "path": "docs/p.png" }) else { unreachable!() };
-    let context = Context { turns: &[], pictures: &mut pictures };
+    let context = Context { turns: &[], pictures: &mut pictures, wait: &mut |_| ControlFlow::Continue(()) };
     let output = pollster::block_on(granted.tools.get("read_file").unwrap().call(&arguments, context));
     assert!(matches!(&output.parts[1].content, Content::Picture(id) if pictures.get(id).is_some()));
     assert_eq!(output.parts[1].origin, Origin::Picture);

@@ -1,0 +1,119 @@
+//! A run as it is kept: every step is on the disk before it is told.
+
+use ::agent::{Limits, Origin, Part, Pictures, Policy, Role, Run, Turn};
+use anyhow::{Context, bail};
+use serde_json::Value;
+use sessions::{Session, SessionId, Store};
+
+use crate::chat::store;
+
+/// The setting of a session that holds the state of its run, without the conversation.
+const RUN: &str = "agent";
+
+/// The session that a run is written to.
+pub(super) struct Record {
+    store: Store,
+    session: Session,
+    /// How many turns of the run are written, or stand for something that is.
+    n_written: usize,
+    /// The state that was written last.
+    written: Value,
+}
+
+/// A conversation that goes on.
+pub(super) struct Resumed {
+    pub(super) record: Record,
+    pub(super) turns: Vec<Turn>,
+    pub(super) pictures: Pictures,
+    /// The run that has not ended, without its conversation.
+    run: Option<Run>,
+}
+
+impl Record {
+    /// A new conversation.
+    pub(super) fn begin() -> anyhow::Result<Self> {
+        let mut store = store()?;
+        let id = store.create("")?;
+        let session = store.find(&id.0)?;
+        Ok(Self { store, session, n_written: 0, written: Value::Null })
+    }
+
+    /// The conversation of that name.
+    pub(super) fn resume(name: &str) -> anyhow::Result<Resumed> {
+        let store = store()?;
+        let session = store.find(name)?;
+        let pictures = store.pictures(&session.id)?;
+        let mut turns: Vec<Turn> = store.turns(&session.id)?.into_iter().map(|entry| entry.turn).collect();
+        // `chat` keeps the system text beside the conversation.
+        if let Some(text) = session.settings.get("system").and_then(Value::as_str) {
+            turns.insert(0, Turn::new(Role::System, vec![Part::text(Origin::User, text)]));
+        }
+        let run = unfinished(&session);
+        let record = Self { store, session, n_written: turns.len(), written: Value::Null };
+        Ok(Resumed { record, turns, pictures, run })
+    }
+
+    pub(super) fn id(&self) -> &SessionId {
+        &self.session.id
+    }
+
+    /// What the engine of this model knew of the conversation, if that was kept.
+    pub(super) fn cache(&self, model: u64) -> anyhow::Result<Option<Vec<u8>>> {
+        Ok(self.store.cache(&self.session.id, model)?)
+    }
+
+    /// Keeps what the engine of this model knows of the conversation.
+    pub(super) fn keep_cache(&self, model: u64, bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(self.store.keep_cache(&self.session.id, model, bytes)?)
+    }
+
+    /// Writes what is new of a run.
+    pub(super) fn save(&mut self, run: &Run, pictures: &Pictures) -> anyhow::Result<()> {
+        let mut bare = run.clone();
+        bare.turns.clear();
+        let state = serde_json::to_value(bare)?;
+        let turns = &run.turns[self.n_written..];
+        if turns.is_empty() && state == self.written {
+            return Ok(());
+        }
+        self.session.settings.insert(RUN.to_owned(), state.clone());
+        self.store
+            .record(&self.session.id, turns, pictures, &self.session.settings)
+            .context("this step cannot be kept; --private keeps nothing")?;
+        (self.n_written, self.written) = (run.turns.len(), state);
+        Ok(())
+    }
+}
+
+impl Resumed {
+    /// The run that goes on: the one that has not ended, or a new one with `task`.
+    pub(super) fn run(
+        self,
+        task: Option<Turn>,
+        limits: Limits,
+        policy: Policy,
+    ) -> anyhow::Result<(Record, Run, Pictures)> {
+        let Self { record, mut turns, pictures, run } = self;
+        let run = match (run, task) {
+            (Some(mut run), None) => {
+                (run.turns, run.limits, run.policy) = (turns, limits, policy);
+                run
+            }
+            (Some(_), Some(_)) => {
+                bail!("the last task has not ended; go on with it first, without another one")
+            }
+            (None, Some(task)) => {
+                turns.push(task);
+                Run::new(turns, limits, policy)
+            }
+            (None, None) => bail!("the last task has ended; give another one"),
+        };
+        Ok((record, run, pictures))
+    }
+}
+
+/// The run of a session that has not ended.
+pub(crate) fn unfinished(session: &Session) -> Option<Run> {
+    let state = session.settings.get(RUN)?;
+    serde_json::from_value::<Run>(state.clone()).ok().filter(|run| !run.is_done())
+}

@@ -1,0 +1,67 @@
+//! The tools that a task may use.
+
+use std::path::PathBuf;
+
+use ::agent::{Toolbox, tools};
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+
+/// Which tools a model is offered.
+#[derive(Debug, Args)]
+pub(super) struct ToolArgs {
+    /// Offer only this tool; may be given more than once [default: all]
+    #[arg(long, value_name = "NAME", help_heading = "Tools")]
+    tool: Vec<ToolName>,
+    /// Let tools read files of this folder; may be given more than once
+    #[arg(long, value_name = "FOLDER", help_heading = "Tools")]
+    grant: Vec<PathBuf>,
+    /// Let tools read and write files of this folder; may be given more than once
+    #[arg(long, value_name = "FOLDER", help_heading = "Tools")]
+    grant_write: Vec<PathBuf>,
+}
+
+/// The tools that come with this program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum ToolName {
+    /// A part of a picture, larger
+    ImageZoom,
+    /// A picture's size and what its camera wrote into it
+    ImageInfo,
+    /// Arithmetic
+    Calculator,
+    /// Date and time
+    Clock,
+    /// Granted folders
+    Files,
+}
+
+impl ToolArgs {
+    pub(super) fn toolbox(&self) -> anyhow::Result<Toolbox> {
+        let is_wanted = |name| self.tool.is_empty() || self.tool.contains(&name);
+        let mut toolbox = Toolbox::default();
+        if is_wanted(ToolName::ImageZoom) {
+            toolbox.add(tools::ImageZoom::new())?;
+        }
+        if is_wanted(ToolName::ImageInfo) {
+            toolbox.add(tools::ImageInfo::new())?;
+        }
+        if is_wanted(ToolName::Calculator) {
+            toolbox.add(tools::Calculator::new())?;
+        }
+        if is_wanted(ToolName::Clock) {
+            toolbox.add(tools::Clock::new())?;
+        }
+        let read = self.grant.iter().map(|path| tools::Folder::open(path, false));
+        let written = self.grant_write.iter().map(|path| tools::Folder::open(path, true));
+        let folders = read.chain(written).collect::<Result<Vec<_>, _>>()?;
+        match (is_wanted(ToolName::Files), folders.is_empty()) {
+            (true, false) => tools::Folders::new(folders)?.add_to(&mut toolbox)?,
+            (true, true) if self.tool.is_empty() => {}
+            (true, true) => bail!("the tool `files` needs a folder; give one with --grant or --grant-write"),
+            (false, true) => {}
+            (false, false) => bail!("folders are granted, but --tool leaves out `files`"),
+        }
+        Ok(toolbox)
+    }
+}
