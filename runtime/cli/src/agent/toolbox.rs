@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ::agent::{Toolbox, tools};
 use anyhow::bail;
 use clap::{Args, ValueEnum};
+use remote::{Fetch, Host};
 
 /// Which tools a model is offered.
 #[derive(Debug, Args)]
@@ -18,6 +19,12 @@ pub(super) struct ToolArgs {
     /// Let tools read and write files of this folder; may be given more than once
     #[arg(long, value_name = "FOLDER", help_heading = "Tools")]
     grant_write: Vec<PathBuf>,
+    /// Let tools fetch from this host, as example.com or *.example.com; may be given more than once
+    #[arg(long, value_name = "HOST", help_heading = "Tools", value_parser = Host::parse)]
+    allow_host: Vec<Host>,
+    /// Let those hosts be on this machine or in a private network
+    #[arg(long, help_heading = "Tools", requires = "allow_host")]
+    allow_private_hosts: bool,
 }
 
 /// The tools that come with this program.
@@ -34,6 +41,8 @@ enum ToolName {
     Clock,
     /// Granted folders
     Files,
+    /// Pages and pictures of the web
+    Fetch,
 }
 
 impl ToolArgs {
@@ -61,6 +70,13 @@ impl ToolArgs {
             (true, true) => bail!("the tool `files` needs a folder; give one with --grant or --grant-write"),
             (false, true) => {}
             (false, false) => bail!("folders are granted, but --tool leaves out `files`"),
+        }
+        match (is_wanted(ToolName::Fetch), self.allow_host.is_empty()) {
+            // Without a host that is allowed, each call is asked about.
+            (true, true) if self.tool.is_empty() => {}
+            (true, _) => toolbox.add(Fetch::new(self.allow_host.clone(), self.allow_private_hosts))?,
+            (false, true) => {}
+            (false, false) => bail!("hosts are allowed, but --tool leaves out `fetch`"),
         }
         Ok(toolbox)
     }
