@@ -1,10 +1,14 @@
 """Starts `ocelli serve` on the model inside, once for all tests."""
 
 import os
+import pathlib
 import signal
 import subprocess
 
 import pytest
+
+
+IMAGES = pathlib.Path(__file__).parent / "../../assets/images"
 
 
 def start(*args, listen="127.0.0.1:0", **environment):
@@ -37,6 +41,4 @@ def server():
 
 @pytest.fixture(scope="session")
 def picture():
-    path = os.path.join(os.path.dirname(__file__), "../../assets/images/two-apples.png")
-    with open(path, "rb") as file:
-        return file.read()
+    return (IMAGES / "two-apples.png").read_bytes()

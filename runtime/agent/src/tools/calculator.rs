@@ -32,7 +32,11 @@ impl Calculator {
                     .into(),
             parameters: json!({
                 "type": "object",
-                "properties": { "expression": { "type": "string", "description": "such as (3 + 4) * 2.5" } },
+                "properties": { "expression": {
+                    "type": "string", "description": "such as (3 + 4) * 2.5",
+                    // What cannot be computed need not be written, and a small model would never end.
+                    "pattern": "^[-+*/%^() .,0-9a-z]+$", "maxLength": 200,
+                } },
                 "required": ["expression"],
                 "additionalProperties": false,
             }),
