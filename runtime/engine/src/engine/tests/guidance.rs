@@ -82,6 +82,7 @@ fn check_json(answer: &Answer, schema: &Value) {
 ///
 /// `OCELLI_SEEDS` asks for more than one answer of each kind: 8 make 2,360.
 #[test]
+#[expect(clippy::print_stderr, reason = "the figures of a run, for whoever asks for them with --nocapture")]
 fn every_answer_has_its_form() {
     let n_seeds: u64 = std::env::var("OCELLI_SEEDS").map_or(1, |n| n.parse().unwrap());
     let schemas = schemas();
@@ -125,6 +126,10 @@ fn every_answer_has_its_form() {
     }
     assert!(n_calls > schemas.len(), "{n_calls}");
     assert!(mask_ms > 0.0 && n_tokens > n, "{n} answers, {n_calls} calls, {n_tokens} tokens");
+    let (schemas, us) = (schemas.len(), mask_ms * 1000.0 / n_tokens as f64);
+    eprintln!(
+        "{n} answers to {schemas} schemas, {n_calls} calls, {n_tokens} tokens, {us:.0} µs of mask a token"
+    );
 }
 
 #[test]
