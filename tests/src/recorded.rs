@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use engine::eval::EvalCase;
-use engine::{Device, ModelFiles, ModelInput, Traceable, load_traceable};
+use engine::{LoadOptions, ModelFiles, ModelInput, Traceable, load_traceable};
 use model::{Checkpoint, Config};
 use serde_json::Value;
 use tensor::SharedBytes;
@@ -56,9 +56,9 @@ pub(crate) fn case(name: &str) -> Case {
 }
 
 impl Case {
-    pub(crate) fn load(&self, device: Device) -> Box<dyn Traceable> {
+    pub(crate) fn load(&self, options: impl Into<LoadOptions>) -> Box<dyn Traceable> {
         let files = ModelFiles::open(&self.model).unwrap_or_else(|error| panic!("{}: {error}", self.name));
-        load_traceable(&files, device).unwrap_or_else(|error| panic!("{}: {error}", self.name))
+        load_traceable(&files, options).unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 
     pub(crate) fn checkpoint(&self) -> Checkpoint {

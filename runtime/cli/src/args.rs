@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use engine::quantize::Preset;
 use engine::{
-    Batch, Clock, Device, Engine, GenerateOptions, GenerationDefaults, Gpu, LoadOptions, ModelFiles,
+    Batch, Clock, Device, Engine, GenerateOptions, GenerationDefaults, Gpu, KvType, LoadOptions, ModelFiles,
     Speculation,
 };
 use serde_json::{Map, Value, json};
@@ -36,6 +36,11 @@ pub(crate) struct ModelArgs {
     /// [default: 1GiB]
     #[arg(long, value_name = "SIZE", value_parser = fit::size)]
     packed_memory: Option<u64>,
+    /// What keys and values are remembered as: q8_0 takes half the memory of f16, and long answers may differ
+    /// [default: f16]
+    #[arg(long, value_name = "TYPE", ignore_case = true,
+          value_parser = PossibleValuesParser::new(KvType::ALL.map(KvType::name)))]
+    kv_type: Option<String>,
     /// Turn larger weights into this mixture of types while loading, in memory
     #[arg(long, value_name = "TYPE", conflicts_with = "expert_memory", ignore_case = true,
           value_parser = PossibleValuesParser::new(quantized_presets()))]
@@ -92,6 +97,7 @@ impl ModelArgs {
         for (option, is_given) in [
             ("--expert-memory", self.expert_memory.is_some()),
             ("--packed-memory", self.packed_memory.is_some()),
+            ("--kv-type", self.kv_type.is_some()),
             ("--quantize", self.quantize.is_some()),
         ] {
             if is_given {
@@ -111,8 +117,9 @@ impl ModelArgs {
         output: &Output,
     ) -> anyhow::Result<LoadOptions> {
         let quantize = self.quantize.as_deref().and_then(Preset::named);
-        let expert_memory = fit::expert_memory(files, self.expert_memory, quantize, output)?;
-        Ok(LoadOptions { device, expert_memory, packed_memory: self.packed_memory, quantize })
+        let kv_type = self.kv_type.as_deref().and_then(KvType::named);
+        let expert_memory = fit::expert_memory(files, self.expert_memory, quantize, kv_type, output)?;
+        Ok(LoadOptions { device, expert_memory, packed_memory: self.packed_memory, kv_type, quantize })
     }
 }
 

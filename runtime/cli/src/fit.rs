@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use anyhow::bail;
-use engine::ModelFiles;
 use engine::quantize::{Preset, Quantization};
+use engine::{KvType, LoadOptions, ModelFiles};
 use model::{Checkpoint, StoredBytes};
 
 use crate::memory;
@@ -90,6 +90,7 @@ pub(crate) fn expert_memory(
     files: &ModelFiles,
     wish: Option<ExpertMemory>,
     quantize: Option<Preset>,
+    kv_type: Option<KvType>,
     output: &Output,
 ) -> anyhow::Result<Option<u64>> {
     if let Some(preset) = quantize {
@@ -101,7 +102,7 @@ pub(crate) fn expert_memory(
     if wish.is_none() && free.is_none_or(|free| (size as u64).saturating_mul(2).saturating_add(ROOM) < free) {
         return Ok(None); // no need to look closer
     }
-    let needs = Needs::of(&files.checkpoint()?);
+    let needs = Needs::of(&files.checkpoint()?, kv_type.unwrap_or(LoadOptions::KV_TYPE));
     let budget = wish.map(|wish| match wish {
         ExpertMemory::Bytes(n) => n,
         ExpertMemory::Share(share) => (needs.weights.experts as f64 * share).ceil() as u64,
@@ -148,10 +149,10 @@ pub(crate) fn expert_memory(
 }
 
 impl Needs {
-    fn of(checkpoint: &Checkpoint) -> Self {
+    fn of(checkpoint: &Checkpoint, kv_type: KvType) -> Self {
         let text = &checkpoint.config.text;
         let context = CONTEXT.min(text.max_position_embeddings);
-        let cache = 2 * text.n_layers * text.heads().kv_width() * size_of::<f32>() * context;
+        let cache = text.n_layers * kv_type.row_bytes(text.heads()) * context;
         Self { weights: checkpoint.stored_bytes(), beside: RESERVE + cache as u64 }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::ModelFiles;
+use engine::{LoadOptions, ModelFiles};
 use model::Checkpoint;
 use model::config::{Architecture, Config};
 use serde::Serialize;
@@ -160,9 +160,6 @@ struct Plan {
     kv_bytes_full_context: u64,
     available_bytes: Option<u64>,
 }
-
-/// Keys and values are cached as `f32`.
-const KV_VALUE_BYTES: usize = 4;
 
 impl Report {
     fn new(files: &ModelFiles, with_tensors: bool) -> anyhow::Result<Self> {
@@ -357,8 +354,7 @@ impl Plan {
         let ignored: Vec<&str> = checkpoint.ignored().map(|(name, _)| name).collect();
         let used = index.names().filter(|name| ignored.binary_search(name).is_err());
         let text = &checkpoint.config.text;
-        let kv_bytes_per_token =
-            (2 * text.n_layers * text.n_kv_heads * text.head_dim * KV_VALUE_BYTES) as u64;
+        let kv_bytes_per_token = (text.n_layers * LoadOptions::KV_TYPE.row_bytes(text.heads())) as u64;
         let stored = checkpoint.stored_bytes();
         Plan {
             experts_bytes: stored.experts,

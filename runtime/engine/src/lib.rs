@@ -53,7 +53,7 @@ pub use logprobs::TokenLogprobs;
 pub use lookahead::Guesses;
 pub use prompt::{Message, Part, Prompt, Role};
 pub use snapshot::CachedRows;
-pub use tensor::{ExpertUse, OpProfile, Profile};
+pub use tensor::{ExpertUse, KvType, OpProfile, Profile};
 pub use tools::{Tool, ToolCall, ToolChoice};
 pub use trace::{Capture, Captured, Trace, Traceable, Values};
 #[cfg(feature = "wgpu")]

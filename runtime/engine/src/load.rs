@@ -3,7 +3,7 @@
 #[cfg(feature = "candle")]
 mod cpu;
 
-use tensor::{Backend, Reference};
+use tensor::{Backend, KvType, Reference};
 #[cfg(feature = "candle")]
 use tensor::{Profile, Profiled};
 
@@ -46,8 +46,15 @@ pub struct LoadOptions {
     /// Bytes of block-quantised weights that may be laid out once more, so that products read them straight through;
     /// `None` is 1 GiB. Experts are not among them. For the processor only.
     pub packed_memory: Option<u64>,
+    /// What keys and values are remembered as; `None` is [`LoadOptions::KV_TYPE`]. For [`Device::Cpu`] only.
+    pub kv_type: Option<KvType>,
     /// The mixture of types that larger weights are turned into, in memory. For the processor only.
     pub quantize: Option<Preset>,
+}
+
+impl LoadOptions {
+    /// What the processor remembers keys and values as, unless somebody says otherwise.
+    pub const KV_TYPE: KvType = KvType::F16;
 }
 
 impl From<Device> for LoadOptions {
@@ -125,6 +132,10 @@ fn load_any(files: &ModelFiles, options: LoadOptions) -> Result<Box<dyn IntoSequ
     match options.device {
         #[cfg(feature = "candle")]
         Device::Cpu => cpu::load(cpu::backend(&options)?, files, &options),
+        #[cfg(feature = "candle")]
+        Device::CpuExact if options.kv_type.is_some() => Err(Error::Options(
+            "the exact processor remembers keys and values as they are computed".to_owned(),
+        )),
         #[cfg(feature = "candle")]
         Device::CpuExact => cpu::load(candle_backend::Candle::cpu(), files, &options),
         _ if LoadOptions { device: options.device, ..LoadOptions::default() } != options => {

@@ -73,6 +73,12 @@ impl KvType {
             Self::Q8_0 => "q8_0",
         }
     }
+
+    /// The type of a [`name`](Self::name), in any case.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kv_type| kv_type.name().eq_ignore_ascii_case(name))
+    }
 }
 
 /// Which rows an attention row may look at.

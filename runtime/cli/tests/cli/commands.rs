@@ -95,7 +95,7 @@ fn inspect_counts_what_is_there() {
         json!([{"name": "lm_head.weight", "reason": "copy of the embedding, to which the head is tied"}])
     );
     // 3 layers, 2 heads of 16 features, keys and values in f32.
-    assert_eq!(vl["memory"]["kv_bytes_per_token"], 3 * 2 * 2 * 16 * 4);
+    assert_eq!(vl["memory"]["kv_bytes_per_token"], 3 * 2 * 2 * 16 * 2);
     assert!(vl["tokenizer"]["error"].is_string(), "{vl}");
 }
 

@@ -47,7 +47,7 @@ fn a_gpu_is_measured_in_what_can_be_counted() {
 fn options_of_the_processor_are_refused() {
     let dir = world();
     let ask = ["ask", "--model", "model", "--device", "gpu", "Hello"];
-    for option in ["--packed-memory=1MiB", "--expert-memory=60%", "--quantize=q8_0"] {
+    for option in ["--packed-memory=1MiB", "--expert-memory=60%", "--kv-type=f32", "--quantize=q8_0"] {
         let run = ocelli(dir.path(), &[&ask[..], &[option]].concat()).expect(2);
         let (name, _) = option.split_once('=').unwrap();
         assert!(run.stderr.contains(&format!("{name} is for the processor")), "{run:#?}");

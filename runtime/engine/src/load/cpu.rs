@@ -21,7 +21,9 @@ const PACKED_BYTES: u64 = 1 << 30;
 
 /// The processor with the memory that `options` give it.
 pub(super) fn backend(options: &LoadOptions) -> Result<Candle> {
-    Ok(Candle::cpu_in_integers()?.with_packed_weights(options.packed_memory.unwrap_or(PACKED_BYTES)))
+    Ok(Candle::cpu_in_integers()?
+        .with_kv_type(options.kv_type.unwrap_or(LoadOptions::KV_TYPE))
+        .with_packed_weights(options.packed_memory.unwrap_or(PACKED_BYTES)))
 }
 
 pub(super) fn load(
