@@ -207,7 +207,6 @@ fn doc() -> Result<Vec<Command>, String> {
 fn wasm() -> Result<Vec<Command>, String> {
     /// A target whose programs run outside of a browser.
     const WASI: &str = "wasm32-wasip1";
-    const TESTS: &str = "wasm32-wasip1";
     let packages: String = PORTABLE.iter().map(|name| format!(" -p {name}")).collect();
     // One command, so that dependencies are checked once.
     let mut commands = vec![cargo(&format!(
