@@ -3,29 +3,44 @@
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::{cargo, web};
 
 /// The page is built in any case. Where there is no browser to open it, the tests are passed over, and this is said.
 pub(crate) fn tests() -> Result<Vec<Command>, String> {
-    const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
     let page = web::build()?;
-    let package = web::package(&page)?;
-    let answers = |program: &str| {
-        Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
-    };
-    let Some(chromium) = BROWSERS.into_iter().find(|name| answers(name)) else {
+    let Some(chromium) = chromium() else {
         eprintln!("== browser tests passed over: there is no Chromium; on Debian, install chromium");
         return Ok(Vec::new());
     };
-    let is_recent =
-        Command::new("node").args(["-e", "process.exit(+(parseInt(process.versions.node) < 20))"]).status();
-    if !is_recent.is_ok_and(|status| status.success()) || !answers("npm") {
+    if !has_node() {
         eprintln!("== browser tests passed over: there is no Node.js 20 with npm to drive {chromium}");
         return Ok(Vec::new());
     }
+    let mut test = Command::new("node");
+    test.args(["--test", "--test-concurrency=1", "--test-reporter=spec"]);
+    let tests = ["page", "storage", "access", "package", "memory", "gpu"];
+    test.args(tests.map(|name| format!("tests/browser/{name}.test.mjs")));
+    let install = prepare(&mut test, chromium, &page, &["--omit=optional"])?;
+    Ok(vec![cargo("test --workspace --locked --no-run --quiet"), install, test])
+}
+
+/// Measures the page's engine on the file `model` beside another one, in turns.
+pub(crate) fn bench(page: &Path, model: &str) -> Result<(), String> {
+    let chromium = chromium().ok_or("there is no Chromium; on Debian, install chromium")?;
+    if !has_node() {
+        return Err("there is no Node.js 20 with npm".into());
+    }
+    let mut bench = Command::new("node");
+    bench.args(["tests/browser/bench.mjs", model]);
+    web::succeed(&mut prepare(&mut bench, chromium, page, &[])?)?;
+    web::succeed(&mut bench)
+}
+
+/// Tells `script` where everything is. Returns the command that installs what it needs.
+fn prepare(script: &mut Command, chromium: &str, page: &Path, options: &[&str]) -> Result<Command, String> {
     let target = web::target_folder()?;
     let folder = target.join("browser");
     fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
@@ -34,16 +49,28 @@ pub(crate) fn tests() -> Result<Vec<Command>, String> {
             .map_err(|e| format!("cannot copy {file}: {e}"))?;
     }
     let mut install = Command::new("npm");
-    install.args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(&folder);
-    let mut test = Command::new("node");
-    test.args(["--test", "--test-concurrency=1", "--test-reporter=spec"]);
-    let tests = ["page", "storage", "access", "package", "memory", "gpu"];
-    test.args(tests.map(|name| format!("tests/browser/{name}.test.mjs")));
-    test.env("OCELLI_NODE_MODULES", &folder);
-    test.env("OCELLI_PAGE", &page).env("OCELLI_NPM", &package).env("OCELLI_CHROMIUM", path_of(chromium)?);
-    test.env("OCELLI_XTASK", env::current_exe().map_err(|e| e.to_string())?);
-    test.env("OCELLI", target.join("debug").join(format!("ocelli{}", env::consts::EXE_SUFFIX)));
-    Ok(vec![cargo("test --workspace --locked --no-run --quiet"), install, test])
+    install.args(["ci", "--silent", "--no-audit", "--no-fund"]).args(options).current_dir(&folder);
+    script.env("OCELLI_NODE_MODULES", &folder);
+    script.env("OCELLI_PAGE", page).env("OCELLI_NPM", web::package(page)?);
+    script.env("OCELLI_CHROMIUM", path_of(chromium)?);
+    script.env("OCELLI_XTASK", env::current_exe().map_err(|e| e.to_string())?);
+    script.env("OCELLI", target.join("debug").join(format!("ocelli{}", env::consts::EXE_SUFFIX)));
+    Ok(install)
+}
+
+fn answers(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+fn chromium() -> Option<&'static str> {
+    ["chromium", "chromium-browser", "google-chrome", "chrome"].into_iter().find(|name| answers(name))
+}
+
+/// Whether there is a Node.js that is recent enough, and npm.
+fn has_node() -> bool {
+    let is_recent =
+        Command::new("node").args(["-e", "process.exit(+(parseInt(process.versions.node) < 20))"]).status();
+    is_recent.is_ok_and(|status| status.success()) && answers("npm")
 }
 
 /// Where a program lies.

@@ -11,7 +11,7 @@ use std::process::Command;
 use wasm_bindgen_cli_support::Bindgen;
 use worker::chunks::{CHUNK, Listed, Manifest, sha256};
 
-use crate::cargo;
+use crate::{browser, cargo};
 
 /// Files that belong to the page as they are.
 const STATIC: [&str; 2] = ["web/ui/static", "web/js/src"];
@@ -26,17 +26,20 @@ pub(crate) struct Options {
     build: bool,
     serve: bool,
     port: u16,
+    /// A model to measure.
+    bench: Option<String>,
 }
 
 impl Options {
     /// `None` if an option is not known.
     pub(crate) fn parse(options: &[&str]) -> Option<Self> {
-        let mut parsed = Self { build: true, serve: true, port: 8000 };
+        let mut parsed = Self { build: true, serve: true, port: 8000, bench: None };
         let mut options = options.iter();
         while let Some(option) = options.next() {
             match *option {
                 "--build-only" => parsed.serve = false,
                 "--no-build" => parsed.build = false,
+                "--bench" => parsed.bench = Some((*options.next()?).to_owned()),
                 "--port" => parsed.port = options.next()?.parse().ok()?,
                 _ => return None,
             }
@@ -55,6 +58,9 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
         }
         false => target_folder()?.join("page"),
     };
+    if let Some(model) = &options.bench {
+        return browser::bench(&page, model);
+    }
     match options.serve {
         true => serve::serve(&page, options.port, |address| eprintln!("http://localhost:{}", address.port())),
         false => Ok(()),
@@ -106,7 +112,7 @@ pub(crate) fn target_folder() -> Result<PathBuf, String> {
 /// little smaller where it is installed.
 fn bind(wasm: &Path, out: &Path) -> Result<(), String> {
     let mut bindgen = Bindgen::new();
-    bindgen.input_path(wasm).typescript(false).remove_producers_section(true);
+    bindgen.input_path(wasm).typescript(false).remove_producers_section(true).remove_name_section(true);
     bindgen.web(true).and_then(|bindgen| bindgen.generate(out)).map_err(|e| format!("{e:#}"))?;
     let name = wasm.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
     let bound = out.join(format!("{name}_bg.wasm"));
@@ -182,7 +188,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
         .map_err(|e| format!("cannot write {}: {e}", path.display()))
 }
 
-fn succeed(command: &mut Command) -> Result<(), String> {
+pub(crate) fn succeed(command: &mut Command) -> Result<(), String> {
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("{command:?} ended with {status}")),
