@@ -87,8 +87,44 @@ fn written(schema: &Value, lenient: bool) -> Value {
             })
         });
     }
+    hold_dates(&mut schema);
     schema
 }
+
+/// Times and dates as JSON Schema means them: the grammars of llguidance also take a 60th second at any minute, and
+/// 29 February in any year.
+fn hold_dates(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            for (key, child) in members.iter_mut() {
+                match (key.as_str(), child) {
+                    ("const" | "enum" | "default" | "examples", _) => {}
+                    ("properties" | "patternProperties" | "$defs" | "definitions", Value::Object(named)) => {
+                        named.values_mut().for_each(hold_dates);
+                    }
+                    (_, child) => hold_dates(child),
+                }
+            }
+            let pattern = match members.get("format").and_then(Value::as_str) {
+                Some("date") => format!("^{DATE}$"),
+                Some("time") => format!("^{TIME}$"),
+                Some("date-time") => format!("^{DATE}[tT]{TIME}$"),
+                _ => return,
+            };
+            members.entry("pattern").or_insert(pattern.into());
+        }
+        Value::Array(schemas) => schemas.iter_mut().for_each(hold_dates),
+        _ => {}
+    }
+}
+
+/// A day that its year has.
+const DATE: &str = "(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)\
+     |02-(?:0[1-9]|1[0-9]|2[0-8]))\
+     |(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)";
+/// A time with its zone; leap seconds, which only some days have, are left out.
+const TIME: &str = "(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]+)?\
+     (?:[zZ]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])";
 
 /// A text in Lark, which writes them as JSON does.
 fn literal(text: &str) -> String {
