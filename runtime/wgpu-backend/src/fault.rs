@@ -40,14 +40,17 @@ impl Fault {
     pub(crate) async fn or<T>(&self, op: &'static str, mut poll: impl FnMut(&Waker) -> Poll<T>) -> Result<T> {
         poll_fn(|context| {
             let waker = context.waker();
+            let mut state = self.state();
+            state.waiting.retain(|waiting| !waiting.will_wake(waker));
+            // It waits before it looks, so that no failure comes between.
+            state.waiting.push(waker.clone());
+            drop(state);
             let polled = match self.check(op) {
                 Ok(()) => poll(waker).map(Ok),
                 Err(error) => Poll::Ready(Err(error)),
             };
-            let mut state = self.state();
-            state.waiting.retain(|waiting| !waiting.will_wake(waker));
-            if polled.is_pending() {
-                state.waiting.push(waker.clone());
+            if polled.is_ready() {
+                self.state().waiting.retain(|waiting| !waiting.will_wake(waker));
             }
             polled
         })
