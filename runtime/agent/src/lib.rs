@@ -47,5 +47,5 @@ pub use event::{Event, Outcome};
 pub use model::{ChatModel, Choice, Piece, Reply, Request};
 pub use models::{EngineModel, Scripted, Seen, message};
 pub use run::{Action, Limits, Run};
-pub use tool::{Context, Tool, ToolOutput, ToolSpec, Toolbox};
+pub use tool::{Context, Tool, ToolOutput, ToolSpec, Toolbox, read_arguments};
 pub use transcript::{Content, Origin, Part, PictureId, Pictures, Role, ToolCall, Turn, numbered};

@@ -136,9 +136,10 @@ impl Toolbox {
 }
 
 /// Reads the arguments of a call into a type.
-pub(crate) fn read_arguments<T: serde::de::DeserializeOwned>(
-    arguments: &Map<String, Value>,
-) -> Result<T, String> {
+///
+/// # Errors
+/// Says to the model what is wrong with them.
+pub fn read_arguments<T: serde::de::DeserializeOwned>(arguments: &Map<String, Value>) -> Result<T, String> {
     serde_json::from_value(Value::Object(arguments.clone()))
         .map_err(|error| format!("the arguments: {error}"))
 }

@@ -6,27 +6,28 @@ mod plain;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ::agent::{Content, Context, Effect, LocalFuture, Origin, Part, Subject, Tool, ToolOutput, ToolSpec};
+use ::agent::{
+    Content, Context, Effect, LocalFuture, Origin, Part, Subject, Tool, ToolOutput, ToolSpec, read_arguments,
+};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::net::lookup_host;
-use tokio::time::timeout;
 
 use crate::client::{builder, said};
+use crate::patience::{Impatient, patiently};
 use address::is_public;
 use plain::plain;
 
 /// Bytes of a body, and of text that one call shows.
 const MAX_BODY: usize = 8 << 20;
 const MAX_SHOWN: usize = 32 << 10;
-/// How long a call may take, and how often whoever waits is asked whether to go on.
+/// How long a call may take.
 const TIME: Duration = Duration::from_secs(30);
-const TICK: Duration = Duration::from_millis(100);
 /// Redirects that are followed.
 const MAX_HOPS: usize = 5;
 /// Characters of an address.
@@ -276,22 +277,14 @@ impl Tool for Fetch {
         context: Context<'a>,
     ) -> LocalFuture<'a, ToolOutput> {
         Box::pin(async move {
-            let it: Arguments = match serde_json::from_value(Value::Object(arguments.clone())) {
+            let it: Arguments = match read_arguments(arguments) {
                 Ok(it) => it,
-                Err(error) => return ToolOutput::error(format!("the arguments: {error}")),
+                Err(error) => return ToolOutput::error(error),
             };
-            let start = Instant::now();
-            let mut get = std::pin::pin!(self.get(&it));
-            let got = loop {
-                if let Ok(got) = timeout(TICK, &mut get).await {
-                    break got;
-                }
-                if (context.wait)(None).is_break() {
-                    break Err("it was given up".into());
-                }
-                if start.elapsed() > TIME {
-                    break Err(format!("it took longer than {} s", TIME.as_secs()));
-                }
+            let got = match patiently(self.get(&it), TIME, || (context.wait)(None)).await {
+                Ok(got) => got,
+                Err(Impatient::GivenUp) => Err("it was given up".into()),
+                Err(Impatient::TooLong) => Err(format!("it took longer than {} s", TIME.as_secs())),
             };
             let got = match got {
                 Ok(got) => got,

@@ -1,7 +1,8 @@
 //! What an agent reaches over HTTP: models on other machines, and pages of the web.
 //!
 //! [`RemoteModel`] is a [`ChatModel`](agent::ChatModel) behind an OpenAI-compatible API: vLLM, FastDeploy, SGLang, or
-//! another `ocelli serve`. [`Fetch`] is a tool that gets pages from hosts that the user allowed. Whatever a server sends is read under limits. Futures of this crate run inside of tokio.
+//! another `ocelli serve`. [`Fetch`] is a tool that gets pages from hosts that the user allowed. Whatever a server sends
+//! is read under limits. Futures of this crate run inside of tokio.
 //!
 //! This crate knows no terminal, and never prints.
 //!
@@ -18,6 +19,7 @@
 mod client;
 mod fetch;
 mod model;
+mod patience;
 
 pub use client::client;
 pub use fetch::{Fetch, Host};

@@ -5,7 +5,7 @@ mod wire;
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::agent::{ChatModel, Choice, Error, LocalFuture, Piece, Reply, Request, Result};
 use reqwest::header::{LOCATION, RETRY_AFTER};
@@ -14,12 +14,11 @@ use serde_json::{Map, Value, json};
 use tokio::time::{sleep, timeout};
 
 use crate::client::{client, said};
+use crate::patience::{self, Impatient};
 use stream::{Gathered, Lines};
 
 /// How long a server may say nothing: it may have a long prompt to read.
 const SILENCE: Duration = Duration::from_secs(300);
-/// How often whoever waits is asked whether to go on.
-const TICK: Duration = Duration::from_millis(100);
 /// Bytes of a list of models, and of what a server says about an error.
 const MAX_ANSWER: usize = 1 << 20;
 /// Characters of an error that are told.
@@ -229,18 +228,10 @@ async fn patiently<F: Future>(
     future: F,
     on_piece: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
 ) -> Option<Result<F::Output, ()>> {
-    let mut future = std::pin::pin!(future);
-    let start = Instant::now();
-    loop {
-        if let Ok(output) = timeout(TICK, &mut future).await {
-            return Some(Ok(output));
-        }
-        if on_piece(Piece::Waiting).is_break() {
-            return None;
-        }
-        if start.elapsed() > SILENCE {
-            return Some(Err(()));
-        }
+    match patience::patiently(future, SILENCE, || on_piece(Piece::Waiting)).await {
+        Ok(output) => Some(Ok(output)),
+        Err(Impatient::TooLong) => Some(Err(())),
+        Err(Impatient::GivenUp) => None,
     }
 }
 
