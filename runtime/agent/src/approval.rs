@@ -26,8 +26,6 @@ pub enum Subject {
     Folder(String),
     /// A host by its name.
     Host(String),
-    /// Another program with tools, by what starts it or where it is.
-    Server(String),
 }
 
 impl Subject {

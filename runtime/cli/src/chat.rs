@@ -16,8 +16,8 @@ use crate::inputs::{PictureArgs, Reader, VideoArgs, Visual};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, bytes, name_it};
 use crate::{Outcome, is_broken_pipe};
-pub(crate) use record::store;
 use record::{Record, Shown};
+pub(crate) use record::{recall, remember, store};
 
 const HELP: &str = "\
 /image PATH    show a picture with your next message

@@ -79,7 +79,6 @@ fn named(subject: &Subject) -> String {
         Subject::Anything => "this tool".into(),
         Subject::Folder(folder) => format!("the folder `{folder}`"),
         Subject::Host(host) => format!("the host `{host}`"),
-        Subject::Server(server) => format!("the server `{server}`"),
     }
 }
 

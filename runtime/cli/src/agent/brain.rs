@@ -50,23 +50,18 @@ impl Brain {
 
     /// Takes over what it knew of a conversation, so that it need not be read again.
     pub(super) fn recall(&mut self, record: &Record, output: &Output) -> anyhow::Result<()> {
-        if let Self::Local(model, fingerprint) = self
-            && let Some(bytes) = record.cache(*fingerprint)?
-            && let Err(error) = model.engine.restore(&bytes, *fingerprint)
-        {
-            output.warning(&format!("{error}; the conversation is read again"));
+        match self {
+            Self::Local(model, fingerprint) => record.recall(*fingerprint, &mut model.engine, output),
+            Self::Remote(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// Keeps what it knows of a conversation.
     pub(super) fn remember(&mut self, record: &Record) -> anyhow::Result<()> {
-        if let Self::Local(model, fingerprint) = self
-            && let Some(bytes) = model.engine.snapshot(*fingerprint)?
-        {
-            record.keep_cache(*fingerprint, &bytes)?;
+        match self {
+            Self::Local(model, fingerprint) => record.remember(*fingerprint, &mut model.engine),
+            Self::Remote(_) => Ok(()),
         }
-        Ok(())
     }
 }
 

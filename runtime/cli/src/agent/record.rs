@@ -2,10 +2,12 @@
 
 use ::agent::{Limits, Origin, Part, Pictures, Policy, Role, Run, Turn};
 use anyhow::{Context, bail};
+use engine::Engine;
 use serde_json::Value;
 use sessions::{Session, SessionId, Store};
 
-use crate::chat::store;
+use crate::chat::{self, store};
+use crate::output::Output;
 
 /// The setting of a session that holds the state of its run, without the conversation.
 const RUN: &str = "agent";
@@ -57,14 +59,14 @@ impl Record {
         &self.session.id
     }
 
-    /// What the engine of this model knew of the conversation, if that was kept.
-    pub(super) fn cache(&self, model: u64) -> anyhow::Result<Option<Vec<u8>>> {
-        Ok(self.store.cache(&self.session.id, model)?)
+    /// Has the engine of this model take over what it knew of the conversation.
+    pub(super) fn recall(&self, model: u64, engine: &mut Engine, output: &Output) -> anyhow::Result<()> {
+        chat::recall(&self.store, &self.session.id, model, engine, output)
     }
 
     /// Keeps what the engine of this model knows of the conversation.
-    pub(super) fn keep_cache(&self, model: u64, bytes: &[u8]) -> anyhow::Result<()> {
-        Ok(self.store.keep_cache(&self.session.id, model, bytes)?)
+    pub(super) fn remember(&self, model: u64, engine: &mut Engine) -> anyhow::Result<()> {
+        chat::remember(&self.store, &self.session.id, model, engine)
     }
 
     /// Writes what is new of a run.

@@ -21,6 +21,35 @@ pub(crate) fn store() -> anyhow::Result<Store> {
     Ok(Store::open(&settings::data_folder()?.join("sessions.db"))?)
 }
 
+/// Has an engine of this model take over what it knew of a conversation, so that it need not be read again.
+pub(crate) fn recall(
+    store: &Store,
+    session: &SessionId,
+    model: u64,
+    engine: &mut Engine,
+    output: &Output,
+) -> anyhow::Result<()> {
+    if let Some(bytes) = store.cache(session, model)?
+        && let Err(error) = engine.restore(&bytes, model)
+    {
+        output.warning(&format!("{error}; the conversation is read again"));
+    }
+    Ok(())
+}
+
+/// Keeps what an engine of this model knows of a conversation.
+pub(crate) fn remember(
+    store: &Store,
+    session: &SessionId,
+    model: u64,
+    engine: &mut Engine,
+) -> anyhow::Result<()> {
+    if let Some(bytes) = engine.snapshot(model)? {
+        store.keep_cache(session, model, &bytes)?;
+    }
+    Ok(())
+}
+
 /// The session that a conversation is written to. It begins with the first message.
 pub(super) struct Record {
     store: Store,
@@ -64,11 +93,7 @@ impl Record {
         };
         let messages = turns.iter().map(|entry| message(&entry.turn, picture)).collect::<Result<_, _>>()?;
         let system = session.settings.get("system").and_then(|text| text.as_str()).map(str::to_owned);
-        if let Some(bytes) = store.cache(&session.id, model)?
-            && let Err(error) = engine.restore(&bytes, model)
-        {
-            output.warning(&format!("{error}; the conversation is read again"));
-        }
+        recall(&store, &session.id, model, engine, output)?;
         output.note(&format!("{} · {} messages · {}", session.title, turns.len(), session.id.0));
         let before = session.head;
         Ok((Self { store, session: Some(session.id), model, before }, messages, system))
@@ -142,11 +167,9 @@ impl Record {
 
     /// Keeps what the engine knows of the conversation.
     pub(super) fn end(&self, engine: &mut Engine) -> anyhow::Result<()> {
-        if let Some(session) = &self.session
-            && let Some(bytes) = engine.snapshot(self.model)?
-        {
-            self.store.keep_cache(session, self.model, &bytes)?;
+        match &self.session {
+            Some(session) => remember(&self.store, session, self.model, engine),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

@@ -88,26 +88,18 @@ fn read(stream: &TcpStream) -> Asked {
     Asked { head: head.to_ascii_lowercase(), body: serde_json::from_slice(&body).unwrap_or_default() }
 }
 
+/// What has the model `m` of a server do a task.
+fn on<'a>(url: &'a str, args: &[&'a str]) -> Vec<&'a str> {
+    [&["agent", "--server", url, "--server-model", "m"], args].concat()
+}
+
 #[test]
 fn a_model_on_a_server_sees_and_calls_tools() {
     let dir = tempfile::tempdir().unwrap();
     picture(&dir.path().join("a.png"), 56, 40);
     let sum = json!({ "expression": "6*7" });
     let (url, asked) = serve(vec![Reply::Call("calculator", sum), Reply::Words("It is 42.")]);
-    let args = [
-        "agent",
-        "--server",
-        &url,
-        "--server-model",
-        "m",
-        "--temperature",
-        "0.5",
-        "--max-tokens",
-        "50",
-        "--image",
-        "a.png",
-        "What is 6*7?",
-    ];
+    let args = on(&url, &["--temperature", "0.5", "--max-tokens", "50", "--image", "a.png", "What is 6*7?"]);
     let mut command = command(dir.path(), &args);
     let output = command.env("OCELLI_API_KEY", "secret").output().unwrap();
     let (stdout, stderr) =
@@ -142,8 +134,7 @@ fn a_model_on_a_server_sees_and_calls_tools() {
 fn a_first_call_can_be_required() {
     let dir = tempfile::tempdir().unwrap();
     let (url, asked) = serve(vec![Reply::Call("clock", json!({})), Reply::Words("Late.")]);
-    let args =
-        ["agent", "--server", &url, "--server-model", "m", "--tool-choice", "required", "How late is it?"];
+    let args = on(&url, &["--tool-choice", "required", "How late is it?"]);
     assert_eq!(ocelli(dir.path(), &args).expect(0).stdout, "Late.\n");
     let choices: Vec<Value> = asked.iter().map(|asked| asked.body["tool_choice"].clone()).collect();
     assert_eq!(choices, [json!("required"), json!("auto")]);
@@ -188,18 +179,7 @@ fn pages_are_fetched_from_allowed_hosts() {
         Reply::Call("fetch", json!({ "url": "http://example.org/" })),
         Reply::Words("Done."),
     ]);
-    let args = [
-        "agent",
-        "--server",
-        &url,
-        "--server-model",
-        "m",
-        "--grant-write",
-        "docs",
-        "--allow-host",
-        "127.0.0.1",
-        "x",
-    ];
+    let args = on(&url, &["--grant-write", "docs", "--allow-host", "127.0.0.1", "x"]);
     ocelli(dir.path(), &args).expect(0);
     let last = asked.iter().last().unwrap();
     let results: Vec<&str> = last
@@ -227,18 +207,7 @@ fn a_run_that_is_killed_goes_on_where_it_stood() {
     picture(&dir.path().join("a.png"), 56, 40);
     let sum = json!({ "expression": "6*7" });
     let (url, asked) = serve(vec![Reply::Call("calculator", sum), Reply::Silence]);
-    let args = [
-        "agent",
-        "--server",
-        &url,
-        "--server-model",
-        "m",
-        "--image",
-        "a.png",
-        "--system",
-        "Be brief.",
-        "6*7?",
-    ];
+    let args = on(&url, &["--image", "a.png", "--system", "Be brief.", "6*7?"]);
     let mut child = command(dir.path(), &args).spawn().unwrap();
     // The second request tells the result of the call, so that step is over.
     asked.recv_timeout(PATIENCE).unwrap();
@@ -248,7 +217,7 @@ fn a_run_that_is_killed_goes_on_where_it_stood() {
     assert!(listed(dir.path()).contains("6*7?  (4 messages, not ended)"), "{}", listed(dir.path()));
 
     let (url, asked) = serve(vec![Reply::Words("42."), Reply::Words("Yes.")]);
-    let resume = ["agent", "--server", &url, "--server-model", "m", "--resume", "last"];
+    let resume = on(&url, &["--resume", "last"]);
     let run = ocelli(dir.path(), &[&resume[..], &["another task"]].concat()).expect(2);
     assert!(run.stderr.contains("has not ended"), "{run:#?}");
     assert_eq!(ocelli(dir.path(), &resume).expect(0).stdout, "42.\n");
@@ -282,6 +251,6 @@ fn a_run_that_is_killed_goes_on_where_it_stood() {
 fn nothing_is_kept_of_a_private_task() {
     let dir = tempfile::tempdir().unwrap();
     let (url, _asked) = serve(vec![Reply::Words("Hi.")]);
-    ocelli(dir.path(), &["agent", "--server", &url, "--server-model", "m", "--private", "Hi"]).expect(0);
+    ocelli(dir.path(), &on(&url, &["--private", "Hi"])).expect(0);
     assert!(!dir.path().join("data").exists());
 }
