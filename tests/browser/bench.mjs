@@ -4,6 +4,7 @@
 import { createServer } from "node:http";
 import { basename, dirname, join } from "node:path";
 
+import { median, prompt } from "../../web/ui/static/bench.js";
 import { files, launch, serve } from "./support.mjs";
 
 const RUNS = 3;
@@ -26,20 +27,18 @@ const ours = await browser.newPage();
 await ours.goto(`${server.url}/bench.html`);
 const load = { ours: [], wllama: [] };
 load.ours = await ours.evaluate(async (url) => {
-  const [{ Ocelli }, { prompt }] = await Promise.all([import("./engine/index.js"), import("./bench.js")]);
+  const { Ocelli } = await import("./engine/index.js");
   const begin = performance.now();
   window.model = await Ocelli.load(url, { engine: "processor" });
-  window.run = async (i, tokens) => {
-    const messages = [{ role: "user", content: prompt(i) }];
+  window.run = async (prompt, tokens) => {
+    const messages = [{ role: "user", content: prompt }];
     const answer = await window.model.chat(messages, { maxTokens: tokens }).answer();
     const [read, said] = [answer.prompt_tokens - answer.cached_tokens, answer.generated_tokens];
     return { read, readMs: answer.prefill_ms, said, sayMs: answer.decode_ms, text: answer.text };
   };
-  window.prompt = prompt;
   return performance.now() - begin;
 }, url);
 console.log(await ours.evaluate(() => window.model.info.engine));
-const prompts = await ours.evaluate((n) => Array.from({ length: n }, (_, i) => window.prompt(i)), RUNS + 1);
 
 const theirs = await browser.newPage();
 const blank = createServer((_, response) => response.writeHead(200, { "content-type": "text/html" }).end("<p>"));
@@ -72,13 +71,13 @@ load.wllama = await theirs.evaluate(
 
 const runs = { ours: [], wllama: [] };
 for (let i = 0; i <= RUNS; i += 1) {
-  for (const [name, page, prompt] of [["ours", ours, i], ["wllama", theirs, prompts[i]]]) {
+  for (const [name, page] of [["ours", ours], ["wllama", theirs]]) {
     // A prompt alone, then the same prompt with an answer: what decoding takes of the processor is the difference.
     const figures = {};
     for (const tokens of [1, TOKENS]) {
       const before = await cpuSeconds();
       // Nothing of the first prompt may be left for the second one.
-      const given = name === "ours" ? prompt + tokens * 1000 : `${tokens}. ${prompt}`;
+      const given = name === "ours" ? prompt(i + tokens * 1000) : `${tokens}. ${prompt(i)}`;
       const run = await page.evaluate(([given, tokens]) => window.run(given, tokens), [given, tokens]);
       figures[tokens] = { ...run, cpu: (await cpuSeconds()) - before };
     }
@@ -97,7 +96,6 @@ for (let i = 0; i <= RUNS; i += 1) {
   }
 }
 
-const median = (values) => values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) / 2)];
 console.log(`${basename(model)}, medians of ${RUNS} runs in turns, tokens a second`);
 console.log(`load: ours ${load.ours.toFixed(0)} ms, wllama ${load.wllama.toFixed(0)} ms`);
 for (const [figure, label] of [

@@ -1,32 +1,26 @@
 //! Every target with good input, and with copies of it that are damaged in the ways that hurt: flipped bits, lengths
 //! made huge, pieces cut out, doubled or put elsewhere. The damage is the same each time.
 
+#[path = "../../random.rs"]
+mod random;
+
 use std::time::{Duration, Instant};
 
 use fuzz::{TARGETS, Target};
+use random::Random;
 
 /// Damaged copies of each seed.
 const COPIES: u64 = 160;
 /// What one input may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Noise(u64);
-
-impl Noise {
-    /// A number below `n`.
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % n.max(1)
-    }
-}
-
 /// A copy with one to four damages. Headers are at the front, so half of the damage is.
-fn damaged(seed: &[u8], noise: &mut Noise) -> Vec<u8> {
+fn damaged(seed: &[u8], noise: &mut Random) -> Vec<u8> {
     const NUMBERS: [u64; 6] = [0, 1, 0x7fff_ffff, 0xffff_ffff, 0x7fff_ffff_ffff_ffff, u64::MAX];
     let mut bytes = seed.to_vec();
     for _ in 0..=noise.below(4) {
         let end = if noise.below(2) == 0 { bytes.len().min(512) } else { bytes.len() };
-        let at = noise.below(end);
+        let at = noise.below(end.max(1));
         let len = noise.below(64).min(bytes.len() - at);
         match noise.below(6) {
             0 => bytes.truncate(at),
@@ -52,7 +46,7 @@ fn endures(name: &str) {
     let target: &Target = TARGETS.iter().find(|target| target.name == name).expect("a target of this name");
     let seeds = (target.seeds)();
     assert!(!seeds.is_empty());
-    let mut noise = Noise(11);
+    let mut noise = Random(11);
     for seed in &seeds {
         assert!((target.run)(seed), "{name}: a seed is refused");
         for copy in 0..COPIES {

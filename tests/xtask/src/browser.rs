@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{cargo, web};
+use crate::{answers, cargo, ocelli, web};
 
 /// The page is built in any case. Where there is no browser to open it, the tests are passed over, and this is said.
 pub(crate) fn tests() -> Result<Vec<Command>, String> {
@@ -41,8 +41,7 @@ pub(crate) fn bench(page: &Path, model: &str) -> Result<(), String> {
 
 /// Tells `script` where everything is. Returns the command that installs what it needs.
 fn prepare(script: &mut Command, chromium: &str, page: &Path, options: &[&str]) -> Result<Command, String> {
-    let target = web::target_folder()?;
-    let folder = target.join("browser");
+    let folder = web::target_folder()?.join("browser");
     fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
     for file in ["package.json", "package-lock.json"] {
         fs::copy(format!("tests/browser/{file}"), folder.join(file))
@@ -54,12 +53,8 @@ fn prepare(script: &mut Command, chromium: &str, page: &Path, options: &[&str]) 
     script.env("OCELLI_PAGE", page).env("OCELLI_NPM", web::package(page)?);
     script.env("OCELLI_CHROMIUM", path_of(chromium)?);
     script.env("OCELLI_XTASK", env::current_exe().map_err(|e| e.to_string())?);
-    script.env("OCELLI", target.join("debug").join(format!("ocelli{}", env::consts::EXE_SUFFIX)));
+    script.env("OCELLI", ocelli()?);
     Ok(install)
-}
-
-fn answers(program: &str) -> bool {
-    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
 fn chromium() -> Option<&'static str> {

