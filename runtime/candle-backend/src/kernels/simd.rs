@@ -32,11 +32,11 @@ impl WithSimd for Dot<'_> {
         let (b_blocks, b_rest) = b.as_chunks::<4>();
         for (a, b) in a_blocks.iter().zip(b_blocks) {
             for i in 0..4 {
-                sums[i] = simd.mul_add_f32s(a[i], b[i], sums[i]);
+                sums[i] = simd.mul_add_e_f32s(a[i], b[i], sums[i]);
             }
         }
         for (i, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
-            sums[i] = simd.mul_add_f32s(*a, *b, sums[i]);
+            sums[i] = simd.mul_add_e_f32s(*a, *b, sums[i]);
         }
         let sum = simd.add_f32s(simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3]));
         let tail: f32 = a_tail.iter().zip(b_tail).map(|(a, b)| a * b).sum();

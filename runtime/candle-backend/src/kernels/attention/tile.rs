@@ -194,7 +194,7 @@ fn score<S: Simd, const M: usize>(simd: S, q: &[f32], d: usize, keys: &[f32], i:
         for m in 0..M {
             let q = simd.splat_f32s(q[m][j]);
             for v in 0..n_vectors {
-                sums[m][v] = simd.mul_add_f32s(q, keys[v], sums[m][v]);
+                sums[m][v] = simd.mul_add_e_f32s(q, keys[v], sums[m][v]);
             }
         }
     }
@@ -236,7 +236,7 @@ fn weigh<S: Simd, const M: usize>(simd: S, p: &[f32], panels: &[Panel<'_>], out:
                 for m in 0..M {
                     let p = simd.splat_f32s(weights[m][lane]);
                     for v in 0..n_vectors {
-                        sums[m][v] = simd.mul_add_f32s(p, values[v], sums[m][v]);
+                        sums[m][v] = simd.mul_add_e_f32s(p, values[v], sums[m][v]);
                     }
                 }
             }
