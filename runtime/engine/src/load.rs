@@ -53,8 +53,9 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// What the processor remembers keys and values as, unless somebody says otherwise.
-    pub const KV_TYPE: KvType = KvType::F16;
+    /// What the processor remembers keys and values as, unless somebody says otherwise. WebAssembly has no instruction
+    /// that turns one into the other, so there they stay as they were computed.
+    pub const KV_TYPE: KvType = if cfg!(target_family = "wasm") { KvType::F32 } else { KvType::F16 };
 }
 
 impl From<Device> for LoadOptions {
