@@ -1,4 +1,5 @@
-// Our engine in WebAssembly and wllama's, one thread each, in turns in one headless Chromium, on one GGUF file:
+// Our engine in WebAssembly on one thread, and wllama's on one and on two, in turns in one headless Chromium, on one
+// GGUF file:
 // cargo xtask web --bench MODEL.gguf
 
 import { createServer } from "node:http";
@@ -25,8 +26,7 @@ async function cpuSeconds() {
 
 const ours = await browser.newPage();
 await ours.goto(`${server.url}/bench.html`);
-const load = { ours: [], wllama: [] };
-load.ours = await ours.evaluate(async (url) => {
+const ms = await ours.evaluate(async (url) => {
   const { Ocelli } = await import("./engine/index.js");
   const begin = performance.now();
   window.model = await Ocelli.load(url, { engine: "processor" });
@@ -40,38 +40,53 @@ load.ours = await ours.evaluate(async (url) => {
 }, url);
 console.log(await ours.evaluate(() => window.model.info.engine));
 
-const theirs = await browser.newPage();
-const blank = createServer((_, response) => response.writeHead(200, { "content-type": "text/html" }).end("<p>"));
+// The headers allow shared memory, which threads need.
+const headers = {
+  "content-type": "text/html",
+  "cross-origin-opener-policy": "same-origin",
+  "cross-origin-embedder-policy": "require-corp",
+};
+const blank = createServer((_, response) => response.writeHead(200, headers).end("<p>"));
 await new Promise((resolve) => blank.listen(0, "127.0.0.1", resolve));
-await theirs.goto(`http://localhost:${blank.address().port}`);
-load.wllama = await theirs.evaluate(
-  async ({ peer, url }) => {
-    const { Wllama } = await import(`${peer}/esm/index.js`);
-    const begin = performance.now();
-    const logger = { debug() {}, log() {}, warn() {}, error: console.error };
-    window.model = new Wllama({ default: `${peer}/esm/wasm/wllama.wasm` }, { suppressNativeLog: true, logger });
-    const blob = await (await fetch(url)).blob();
-    await window.model.loadModel([blob], { n_threads: 1, n_gpu_layers: 0, n_ctx: 2048 });
-    window.run = async (prompt, tokens) => {
-      const answer = await window.model.createChatCompletion({
-        messages: [{ role: "user", content: prompt }],
-        max_tokens: tokens,
-        temp: 0,
-        temperature: 0,
-        cache_prompt: false,
-      });
-      const { prompt_n, prompt_ms, predicted_n, predicted_ms } = answer.timings;
-      const text = answer.choices[0].message.content;
-      return { read: prompt_n, readMs: prompt_ms, said: predicted_n, sayMs: predicted_ms, text };
-    };
-    return performance.now() - begin;
-  },
-  { peer: peer.url, url },
-);
 
-const runs = { ours: [], wllama: [] };
+/** wllama with so many threads, ready, and how long that took. */
+async function theirs(threads) {
+  const page = await browser.newPage();
+  await page.goto(`http://localhost:${blank.address().port}`);
+  const ms = await page.evaluate(
+    async ({ peer, url, threads }) => {
+      const { Wllama } = await import(`${peer}/esm/index.js`);
+      const begin = performance.now();
+      const logger = { debug() {}, log() {}, warn() {}, error: console.error };
+      window.model = new Wllama({ default: `${peer}/esm/wasm/wllama.wasm` }, { suppressNativeLog: true, logger });
+      const blob = await (await fetch(url)).blob();
+      await window.model.loadModel([blob], { n_threads: threads, n_gpu_layers: 0, n_ctx: 2048 });
+      if (window.model.getNumThreads() !== threads) throw new Error(`it runs ${window.model.getNumThreads()} threads`);
+      window.run = async (prompt, tokens) => {
+        const answer = await window.model.createChatCompletion({
+          messages: [{ role: "user", content: prompt }],
+          max_tokens: tokens,
+          temp: 0,
+          temperature: 0,
+          cache_prompt: false,
+        });
+        const { prompt_n, prompt_ms, predicted_n, predicted_ms } = answer.timings;
+        const text = answer.choices[0].message.content;
+        return { read: prompt_n, readMs: prompt_ms, said: predicted_n, sayMs: predicted_ms, text };
+      };
+      return performance.now() - begin;
+    },
+    { peer: peer.url, url, threads },
+  );
+  return { page, ms };
+}
+
+const one = await theirs(1);
+const two = await theirs(2);
+const pages = { ours, wllama: one.page, "wllama, 2 threads": two.page };
+const runs = Object.fromEntries(Object.keys(pages).map((name) => [name, []]));
 for (let i = 0; i <= RUNS; i += 1) {
-  for (const [name, page] of [["ours", ours], ["wllama", theirs]]) {
+  for (const [name, page] of Object.entries(pages)) {
     // A prompt alone, then the same prompt with an answer: what decoding takes of the processor is the difference.
     const figures = {};
     for (const tokens of [1, TOKENS]) {
@@ -82,14 +97,14 @@ for (let i = 0; i <= RUNS; i += 1) {
       figures[tokens] = { ...run, cpu: (await cpuSeconds()) - before };
     }
     if (i === 0) continue;
-    const [one, all] = [figures[1], figures[TOKENS]];
+    const [short, all] = [figures[1], figures[TOKENS]];
     const decoded = all.said - 1;
     runs[name].push({
-      prefill: (1000 * one.read) / one.readMs,
-      prefill_cpu: one.read / one.cpu,
+      prefill: (1000 * short.read) / short.readMs,
+      prefill_cpu: short.read / short.cpu,
       decode: (1000 * decoded) / all.sayMs,
-      decode_cpu: decoded / Math.max(all.cpu - (one.cpu * all.read) / one.read, 1e-3),
-      read: one.read,
+      decode_cpu: decoded / Math.max(all.cpu - (short.cpu * all.read) / short.read, 1e-3),
+      read: short.read,
       decoded,
     });
     console.log(name, JSON.stringify(runs[name].at(-1)));
@@ -97,15 +112,16 @@ for (let i = 0; i <= RUNS; i += 1) {
 }
 
 console.log(`${basename(model)}, medians of ${RUNS} runs in turns, tokens a second`);
-console.log(`load: ours ${load.ours.toFixed(0)} ms, wllama ${load.wllama.toFixed(0)} ms`);
+console.log(`load: ours ${ms.toFixed(0)} ms, wllama ${one.ms.toFixed(0)} ms`);
 for (const [figure, label] of [
   ["prefill", "prompt"],
   ["decode", "answer"],
   ["prefill_cpu", "prompt, by seconds of processor"],
   ["decode_cpu", "answer, by seconds of processor"],
 ]) {
-  const [a, b] = [runs.ours, runs.wllama].map((all) => median(all.map((run) => run[figure])));
-  console.log(`${label}: ours ${a.toFixed(1)}, wllama ${b.toFixed(1)}, ratio ${(a / b).toFixed(2)}`);
+  const [a, ...others] = Object.values(runs).map((all) => median(all.map((run) => run[figure])));
+  const told = others.map((b, i) => `${Object.keys(runs)[i + 1]} ${b.toFixed(1)} (${(a / b).toFixed(2)} times)`);
+  console.log(`${label}: ours ${a.toFixed(1)}; ${told.join("; ")}`);
 }
 await browser.close();
 await Promise.all([server.stop(), weights.stop(), peer.stop(), new Promise((done) => blank.close(done))]);
