@@ -1,19 +1,14 @@
 // Everybody can use it: an accessibility check of each view, dark and light, wide and narrow, in both languages.
 
 import assert from "node:assert/strict";
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 
 import * as support from "./support.mjs";
-import { answered, captioned, image, open } from "./support.mjs";
+import { answered, captioned, check, image, open } from "./support.mjs";
 
 let browser, server;
-/** Where to leave pictures of each view, if somebody wants to look at them. */
-const shots = process.env.OCELLI_SCREENSHOTS;
 
 before(async () => {
-  if (shots) mkdirSync(shots, { recursive: true });
   [browser, server] = await Promise.all([support.launch(), support.serve()]);
 });
 
@@ -21,18 +16,6 @@ after(async () => {
   await browser?.close();
   await server?.stop();
 });
-
-async function check(page, name) {
-  if (shots) await page.screenshot({ path: join(shots, `${name}.png`) });
-  const { violations } = await page.evaluate(async (source) => {
-    if (!window.axe) (0, eval)(source);
-    return window.axe.run(document, { resultTypes: ["violations"] });
-  }, support.axeSource);
-  const told = violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((n) => n.html).join(" ")}`);
-  assert.deepEqual(told, [], name);
-  const width = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-  assert.ok(width[0] <= width[1], `${name} is ${width[0]} pixels wide in a window of ${width[1]}`);
-}
 
 for (const [colorScheme, width, height, language] of [
   ["light", 1200, 850, "en-GB"],

@@ -1,7 +1,8 @@
 // A browser, the page's own server, servers that misbehave, and pictures.
 
+import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { createReadStream, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { createReadStream, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -14,7 +15,7 @@ const fail = (message) => {
 
 const installed = createRequire(join(need("OCELLI_NODE_MODULES"), "package.json"));
 const { chromium } = installed("playwright-core");
-export const axeSource = readFileSync(installed.resolve("axe-core/axe.min.js"), "utf8");
+const axeSource = readFileSync(installed.resolve("axe-core/axe.min.js"), "utf8");
 export const page_folder = need("OCELLI_PAGE");
 export const package_folder = need("OCELLI_NPM");
 export const ocelli = need("OCELLI");
@@ -186,4 +187,21 @@ export async function loadFrom(page, url) {
   await page.fill("#model-url", url);
   await page.press("#model-url", "Enter");
   await page.waitForSelector("#model-button .dot:not(.ready)");
+}
+
+/** Where to leave pictures of each view, if somebody wants to look at them. */
+const shots = process.env.OCELLI_SCREENSHOTS;
+if (shots) mkdirSync(shots, { recursive: true });
+
+/** Nothing on the page keeps anybody out, and nothing sticks out of its window. The page must let scripts in. */
+export async function check(page, name) {
+  if (shots) await page.screenshot({ path: join(shots, `${name}.png`) });
+  const { violations } = await page.evaluate(async (source) => {
+    if (!window.axe) (0, eval)(source);
+    return window.axe.run(document, { resultTypes: ["violations"] });
+  }, axeSource);
+  const told = violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((n) => n.html).join(" ")}`);
+  assert.deepEqual(told, [], name);
+  const width = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+  assert.ok(width[0] <= width[1], `${name} is ${width[0]} pixels wide in a window of ${width[1]}`);
 }

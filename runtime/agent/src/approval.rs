@@ -82,6 +82,16 @@ pub struct Ask {
     pub foreign: Vec<Origin>,
 }
 
+impl Ask {
+    /// What a rule about such calls would be about.
+    pub fn subject(&self) -> &Subject {
+        match &self.effect {
+            Effect::None => &Subject::Anything,
+            Effect::Changes(subject) | Effect::Reaches(subject) => subject,
+        }
+    }
+}
+
 /// The answer of a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {

@@ -21,18 +21,18 @@ use clap::{Args, ValueEnum};
 
 use crate::answer::BLIND;
 use crate::args::{ModelArgs, SamplingArgs};
+use crate::chat::store;
 use crate::interrupt::Interrupt;
 use crate::output::{Output, name_it};
 use crate::{Outcome, settings};
 use ask::AtTerminal;
 use brain::{Brain, ServerArgs};
-use record::Record;
-pub(crate) use record::unfinished;
-use toolbox::ToolArgs;
+pub(crate) use record::{Record, unfinished};
+pub(crate) use toolbox::ToolArgs;
 use trace::Trace;
 
 /// Rules that the user made, in the folder of settings.
-const RULES: &str = "approvals.json";
+pub(crate) const RULES: &str = "approvals.json";
 
 /// Do a task with tools, looking at pictures where that helps
 #[derive(Debug, Args)]
@@ -203,7 +203,7 @@ impl AgentArgs {
         }
         let (record, mut run, pictures) = match &self.resume {
             Some(name) => {
-                let mut resumed = Record::resume(name)?;
+                let mut resumed = Record::resume(store()?, name)?;
                 brain.recall(&resumed.record, output)?;
                 let task = self.task(&mut resumed.pictures)?;
                 let (record, run, pictures) = resumed.run(task, limits, policy)?;
@@ -214,7 +214,7 @@ impl AgentArgs {
                 let system = self.system.as_ref();
                 let system = system.map(|text| Turn::new(Role::System, vec![Part::text(Origin::User, text)]));
                 let turns = system.into_iter().chain(self.task(&mut pictures)?).collect();
-                let record = if self.private { None } else { Some(Record::begin()?) };
+                let record = if self.private { None } else { Some(Record::begin(store()?)?) };
                 (record, Run::new(turns, limits, policy), pictures)
             }
         };

@@ -17,7 +17,7 @@ use crate::interrupt::Interrupt;
 use crate::output::{Output, bytes, name_it};
 use crate::{Outcome, is_broken_pipe};
 use record::{Record, Shown};
-pub(crate) use record::{recall, remember, store};
+pub(crate) use record::{conversations, recall, remember, store};
 
 const HELP: &str = "\
 /image PATH    show a picture with your next message

@@ -13,6 +13,7 @@ mod bench;
 mod caption;
 mod chat;
 mod compare;
+mod desk;
 mod embedded;
 mod eval;
 mod fit;
@@ -21,6 +22,8 @@ mod inspect;
 mod interrupt;
 mod memory;
 mod output;
+#[cfg(feature = "page")]
+mod page;
 mod quantize;
 mod serve;
 mod server_key;

@@ -1,20 +1,24 @@
 //! `ocelli serve`: the model behind the HTTP APIs that other programs speak.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
+use axum::Router;
 use clap::Args;
 use engine::GenerateOptions;
 use server::{Access, Options, Server};
 
 use crate::Outcome;
+use crate::agent::{RULES, ToolArgs};
 use crate::args::{ModelArgs, SpeculationArgs, defaults_of};
+use crate::desk::{self, Desk, Tasks};
 use crate::interrupt::INTERRUPTED;
 use crate::output::Output;
-use crate::server_key;
+use crate::{chat, server_key, settings};
 
 /// Answer over HTTP, in the words of OpenAI, Anthropic and Ollama
 #[derive(Debug, Args)]
@@ -34,9 +38,12 @@ pub(crate) struct ServeArgs {
     /// Requests that may wait beside those; more are told to come again later
     #[arg(long, value_name = "N", default_value_t = 64)]
     queue: u16,
-    /// Let requests name pictures of this folder as file://…; may be given more than once
+    /// Let requests name pictures of this folder as file://…, and tools read its files; may be given more than once
     #[arg(long, value_name = "FOLDER", help_heading = "Access")]
     grant: Vec<PathBuf>,
+    /// Let tools read and write files of this folder; may be given more than once
+    #[arg(long, value_name = "FOLDER", help_heading = "Access")]
+    grant_write: Vec<PathBuf>,
     /// Let pages of this origin ask, as `https://example.com`; may be given more than once
     #[arg(long, value_name = "ORIGIN", help_heading = "Access", value_parser = origin)]
     allow_origin: Vec<String>,
@@ -64,8 +71,15 @@ pub(crate) fn run(args: ServeArgs, output: &mut Output) -> anyhow::Result<Outcom
         bail!("--new-key is for other machines, but {} is reached from this one only", args.listen);
     }
     let key = needs_key.then(|| server_key::obtain(args.new_key, output)).transpose()?;
+    let model = args.name.unwrap_or_else(|| name_of(args.model.model.as_deref()));
+    let tools = ToolArgs::attended(args.grant.clone(), args.grant_write);
+    // Says now what is wrong with them, rather than to each task.
+    tools.toolbox()?;
+    let desk = desk(model.clone(), tools)
+        .inspect_err(|error| output.warning(&format!("no conversation can be kept for the page: {error:#}")));
+    let desk = desk.ok().map(Arc::new);
     let options = Options {
-        model: args.name.unwrap_or_else(|| name_of(args.model.model.as_deref())),
+        model,
         defaults: GenerateOptions {
             speculation: args.speculation.speculation(),
             ..defaults_of(&files.generation_defaults()?)
@@ -74,12 +88,17 @@ pub(crate) fn run(args: ServeArgs, output: &mut Output) -> anyhow::Result<Outcom
         queue: args.queue.into(),
         granted: args.grant,
         access: Access { key, origins: args.allow_origin, hosts: args.allow_host, ..Access::default() },
+        pages: pages(desk.clone().map_or_else(Router::new, desk::routes)),
         ..Options::default()
     };
     output.note(&format!("{} is served as `{}`; Ctrl-C ends", files.name(), options.model));
     let server = Server::bind(args.listen, options)?;
-    let url = format!("http://{}", shown(server.address()?));
+    let address = server.address()?;
+    let url = format!("http://{}", shown(address));
     output.line(&url)?;
+    if let Some(desk) = desk {
+        desk.url.set(format!("http://{}", own(address))).expect("it is set here only");
+    }
 
     let (stop, is_stopping) = (server.stop(), AtomicBool::new(false));
     ctrlc::set_handler(move || {
@@ -107,6 +126,40 @@ fn name_of(path: Option<&Path>) -> String {
         Some(name?.to_string_lossy().into_owned())
     });
     stem.unwrap_or_else(|| "ocelli".to_owned())
+}
+
+/// Conversations and tools for the page.
+fn desk(model: String, tools: ToolArgs) -> anyhow::Result<Desk> {
+    Ok(Desk {
+        url: OnceLock::new(),
+        model,
+        conversations: chat::conversations()?,
+        rules: settings::folder()?.join(RULES),
+        toolbox: Box::new(move || tools.toolbox()),
+        tasks: Tasks::default(),
+    })
+}
+
+/// The page, and what it asks for.
+#[cfg(feature = "page")]
+fn pages(desk: Router) -> Option<Router> {
+    Some(desk.merge(crate::page::routes()))
+}
+
+/// There is no page inside that could ask.
+#[cfg(not(feature = "page"))]
+fn pages(_: Router) -> Option<Router> {
+    None
+}
+
+/// Where this program reaches itself.
+fn own(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 /// An address that a browser on this machine can open.

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -42,8 +42,12 @@ fn set(name: &str) -> Option<PathBuf> {
 /// # Errors
 /// If it cannot be read or is damaged.
 pub(crate) fn read<T: DeserializeOwned>(name: &str) -> anyhow::Result<Option<T>> {
-    let path = folder()?.join(name);
-    match fs::read(&path) {
+    read_at(&folder()?.join(name))
+}
+
+/// As [`read`], of any file.
+pub(crate) fn read_at<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
+    match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
             .with_context(|| format!("{} is damaged; delete it to begin anew", path.display())),
@@ -57,8 +61,12 @@ pub(crate) fn read<T: DeserializeOwned>(name: &str) -> anyhow::Result<Option<T>>
 /// # Errors
 /// If it cannot be written.
 pub(crate) fn write(name: &str, value: &impl Serialize) -> anyhow::Result<()> {
-    let path = folder()?.join(name);
+    write_at(&folder()?.join(name), value)
+}
+
+/// As [`write`], to any file.
+pub(crate) fn write_at(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value)?;
-    sessions::write_privately(&path, text.as_bytes())
+    sessions::write_privately(path, text.as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -21,10 +21,12 @@ pub(crate) fn tests() -> Result<Vec<Command>, String> {
     }
     let mut test = Command::new("node");
     test.args(["--test", "--test-concurrency=1", "--test-reporter=spec"]);
-    let tests = ["page", "storage", "access", "package", "memory", "gpu"];
+    let tests = ["page", "storage", "access", "served", "package", "memory", "gpu"];
     test.args(tests.map(|name| format!("tests/browser/{name}.test.mjs")));
     let install = prepare(&mut test, chromium, &page, &["--omit=optional"])?;
-    Ok(vec![cargo("test --workspace --locked --no-run --quiet"), install, test])
+    let mut program = cargo("build --workspace --locked --quiet --features ocelli/page");
+    program.env(web::PAGE, &page);
+    Ok(vec![program, install, test])
 }
 
 /// Measures the page's engine on the file `model` beside another one, in turns.

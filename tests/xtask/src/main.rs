@@ -94,9 +94,10 @@ fn usage() -> ExitCode {
         eprintln!("  {:8} {}{when}", check.name, check.about);
     }
     eprintln!("\n       cargo xtask web [--port N]: build the page, and serve it to this machine\n");
-    eprintln!("  --build-only  build the page and the npm package, and end");
-    eprintln!("  --no-build    serve what was built before");
-    eprintln!("  --bench FILE  measure that GGUF file in Chromium, in turns with wllama");
+    eprintln!("  --build-only    build the page and the npm package, and end");
+    eprintln!("  --no-build      serve what was built before");
+    eprintln!("  --into-program  build `ocelli` with the page inside, for `ocelli serve`");
+    eprintln!("  --bench FILE    measure that GGUF file in Chromium, in turns with wllama");
     ExitCode::from(2)
 }
 

@@ -18,6 +18,8 @@ const STATIC: [&str; 2] = ["web/ui/static", "web/js/src"];
 const MODEL: &str = "assets/model";
 const MODEL_FILES: [&str; 5] =
     ["config.json", "preprocessor_config.json", "chat_template.jinja", "tokenizer.json", "model.safetensors"];
+/// Tells the build of the program where the page lies that it holds.
+pub(crate) const PAGE: &str = "OCELLI_PAGE";
 const PROFILE: &str = "web";
 const TARGET: &str = "wasm32-unknown-unknown";
 
@@ -26,6 +28,8 @@ pub(crate) struct Options {
     build: bool,
     serve: bool,
     port: u16,
+    /// Whether it becomes a part of the program.
+    into_program: bool,
     /// A model to measure.
     bench: Option<String>,
 }
@@ -33,12 +37,13 @@ pub(crate) struct Options {
 impl Options {
     /// `None` if an option is not known.
     pub(crate) fn parse(options: &[&str]) -> Option<Self> {
-        let mut parsed = Self { build: true, serve: true, port: 8000, bench: None };
+        let mut parsed = Self { build: true, serve: true, port: 8000, into_program: false, bench: None };
         let mut options = options.iter();
         while let Some(option) = options.next() {
             match *option {
                 "--build-only" => parsed.serve = false,
                 "--no-build" => parsed.build = false,
+                "--into-program" => parsed.into_program = true,
                 "--bench" => parsed.bench = Some((*options.next()?).to_owned()),
                 "--port" => parsed.port = options.next()?.parse().ok()?,
                 _ => return None,
@@ -60,6 +65,11 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
     };
     if let Some(model) = &options.bench {
         return browser::bench(&page, model);
+    }
+    if options.into_program {
+        succeed(cargo("build --locked --release -p ocelli --features page").env(PAGE, &page))?;
+        eprintln!("program: {}", target_folder()?.join("release/ocelli").display());
+        return Ok(());
     }
     match options.serve {
         true => serve::serve(&page, options.port, |address| eprintln!("http://localhost:{}", address.port())),

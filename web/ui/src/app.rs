@@ -10,6 +10,7 @@ use web_sys::File;
 use crate::caption::CaptionView;
 use crate::chat::ChatView;
 use crate::client::{self, Life};
+use crate::desk::Desk;
 use crate::models::{self, ModelState, size};
 use crate::page;
 use crate::picker::Picker;
@@ -66,6 +67,22 @@ impl App {
         self.spoken.set(text.to_owned());
     }
 
+    /// The program that serves this page, if that is what answers.
+    pub(crate) fn desk(self) -> Option<Desk> {
+        self.model.track();
+        self.desk_untracked()
+    }
+
+    /// As [`desk`](Self::desk).
+    pub(crate) fn desk_untracked(self) -> Option<Desk> {
+        match self.source.get_value() {
+            Some((Source::Server { url, key }, _)) if page::is_served() && url == origin() => {
+                Some(Desk { key: key.unwrap_or_default() })
+            }
+            _ => None,
+        }
+    }
+
     /// Whether a model answers.
     pub(crate) fn is_ready(self) -> bool {
         self.model.with(|model| matches!(model, ModelState::Ready(_)))
@@ -104,7 +121,11 @@ fn Page() -> impl IntoView {
             }
         }),
     });
-    models::load(app, Source::Embedded, Vec::new());
+    let first = match page::is_served() {
+        true => Source::Server { url: origin(), key: None },
+        false => Source::Embedded,
+    };
+    models::load(app, first, Vec::new());
     Effect::new(move || page::set_root("lang", app.words().tag));
     Effect::new(move || {
         let theme = app.is_dark.get().map_or("", |dark| if dark { "dark" } else { "light" });
@@ -128,7 +149,11 @@ fn Page() -> impl IntoView {
             let is_server = app.model.with(|model| {
                 matches!(model, ModelState::Ready(report) if report.engine.kind == EngineKind::Server)
             });
-            if is_server { app.words().sent } else { app.words().private }
+            match (is_server, app.desk().is_some()) {
+                (true, true) => app.words().served,
+                (true, false) => app.words().sent,
+                (false, _) => app.words().private,
+            }
         }}</footer>
         <Picker/>
         <div class="sr" role="status" aria-live="polite">{move || app.spoken.get()}</div>
@@ -190,6 +215,11 @@ fn Top() -> impl IntoView {
     }
 }
 
+/// Where this page comes from.
+pub(crate) fn origin() -> String {
+    window().location().origin().unwrap_or_default()
+}
+
 fn prefers_dark() -> bool {
     let query = window().match_media("(prefers-color-scheme: dark)").ok().flatten();
     query.is_some_and(|query| query.matches())
@@ -234,6 +264,7 @@ pub(crate) fn where_it_runs(app: App, kind: EngineKind) -> &'static str {
     match kind {
         EngineKind::WebGpu => app.words().gpu,
         EngineKind::Processor => app.words().processor,
+        EngineKind::Server if app.desk().is_some() => app.words().this_machine,
         EngineKind::Server => app.words().server,
     }
 }

@@ -11,9 +11,13 @@ use web_sys::{Blob, File, HtmlInputElement, Url};
 use crate::app::{App, View, use_app};
 use crate::caption::{click, copy};
 use crate::client;
+use crate::desk::{Desk, Task};
+use crate::kept::Conversations;
 use crate::markdown_view::Markdown;
+use crate::news::{self, Ask, News, Outcome, Speaker};
 use crate::page;
 use crate::saw::Saw;
+use crate::steps::{Question, Step, Steps};
 
 const MAX_TOKENS: usize = 1024;
 
@@ -22,6 +26,25 @@ const MAX_TOKENS: usize = 1024;
 struct Picture {
     url: String,
     bytes: Arc<Vec<u8>>,
+}
+
+/// How far an answer is.
+#[derive(Clone)]
+enum End {
+    Growing,
+    /// It was read from what is kept, which knows no speeds.
+    Kept,
+    Whole(Answer),
+    Failed(Problem),
+}
+
+/// What answers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Running {
+    /// The worker, to the request of this id.
+    Worker(u32),
+    /// The program that serves this page.
+    Desk,
 }
 
 /// A message of the conversation as it shows.
@@ -33,16 +56,25 @@ struct Turn {
     text: RwSignal<String>,
     reasoning: RwSignal<String>,
     views: RwSignal<Vec<PictureView>>,
-    /// Of an answer: how it ended.
-    end: RwSignal<Option<Result<Answer, Problem>>>,
+    /// Of an answer: what was done before it, and the call that waits for a yes.
+    steps: RwSignal<Vec<Step>>,
+    asked: RwSignal<Option<Ask>>,
+    end: RwSignal<End>,
+    /// How many messages are kept before it.
+    kept: RwSignal<usize>,
 }
 
 #[derive(Clone, Copy)]
 struct Chat {
     app: App,
     turns: RwSignal<Vec<Turn>>,
-    /// The request that runs.
-    running: RwSignal<Option<u32>>,
+    running: RwSignal<Option<Running>>,
+    /// The conversation, if it is kept: its name, how many messages it has, and whether its task has not ended.
+    session: RwSignal<Option<String>>,
+    n_kept: RwSignal<usize>,
+    unfinished: RwSignal<bool>,
+    with_tools: RwSignal<bool>,
+    is_listing: RwSignal<bool>,
     draft: RwSignal<String>,
     attached: RwSignal<Vec<Picture>>,
     last_key: StoredValue<u32>,
@@ -60,7 +92,10 @@ impl Chat {
             text: RwSignal::new(text),
             reasoning: RwSignal::new(String::new()),
             views: RwSignal::new(Vec::new()),
-            end: RwSignal::new(None),
+            steps: RwSignal::new(Vec::new()),
+            asked: RwSignal::new(None),
+            end: RwSignal::new(End::Growing),
+            kept: RwSignal::new(self.n_kept.get_untracked()),
         })
     }
 
@@ -85,10 +120,17 @@ impl Chat {
         self.attached.set(Vec::new());
         let turn = self.turn(Role::User, text, pictures);
         self.turns.update(|turns| turns.push(turn));
-        self.answer();
+        match self.app.desk_untracked() {
+            Some(desk) => {
+                let said =
+                    Task { text: turn.text.get_untracked(), pictures: turn.encoded(), ..Task::default() };
+                self.work(desk, Task { keep: Some(turn.kept.get_untracked()), ..said });
+            }
+            None => self.answer(),
+        }
     }
 
-    /// Answers the conversation as it stands.
+    /// Has the worker answer the conversation as it stands.
     fn answer(self) {
         let messages: Vec<Message> = self.turns.get_untracked().iter().map(|turn| turn.message()).collect();
         let turn = self.turn(Role::Assistant, String::new(), Vec::new());
@@ -122,7 +164,7 @@ impl Chat {
                 _ => {}
             },
         );
-        self.running.set(Some(pending.id));
+        self.running.set(Some(Running::Worker(pending.id)));
         if let Some(asked) = asked {
             asked.views.set(Vec::new());
         }
@@ -130,22 +172,143 @@ impl Chat {
             let end = match pending.last().await {
                 Event::Answered { answer, .. } => {
                     turn.text.set(answer.text.clone());
-                    Ok(answer)
+                    End::Whole(answer)
                 }
-                Event::Failed { problem, .. } => Err(problem),
-                _ => Err(Problem::Cancelled),
+                Event::Failed { problem, .. } => End::Failed(problem),
+                _ => End::Failed(Problem::Cancelled),
             };
-            if let Err(problem) = &end {
-                app.say(&problem.to_string());
-            }
-            turn.end.set(Some(end));
-            self.running.set(None);
+            self.ended(turn, end);
         });
     }
 
+    fn ended(self, turn: Turn, end: End) {
+        if let End::Failed(problem) = &end {
+            self.app.say(&problem.to_string());
+        }
+        turn.asked.set(None);
+        turn.end.set(end);
+        self.running.set(None);
+    }
+
+    /// Has the program that serves this page do a task, and shows what it tells.
+    fn work(self, desk: Desk, task: Task) {
+        let turn = self.turn(Role::Assistant, String::new(), Vec::new());
+        self.turns.update(|turns| turns.push(turn));
+        page::scroll_to_end();
+        self.running.set(Some(Running::Desk));
+        self.unfinished.set(false);
+        let session = self.session.get_untracked();
+        // A conversation begins without anything that could stay.
+        let keep = task.keep.filter(|_| session.is_some());
+        let task = Task { session, keep, tools: self.with_tools.get_untracked(), ..task };
+        let mut told = Told::new(self, turn);
+        spawn_local(async move {
+            let end = RwSignal::new(None);
+            let done = desk.work(task, move |news| {
+                if let Some(ended) = told.hear(news) {
+                    end.set(Some(ended));
+                }
+            });
+            let lost = |message| End::Failed(Problem::Network { message });
+            let failed = match done.await {
+                Ok(()) => lost("the server went away before the task had ended".to_owned()),
+                Err(message) => lost(message),
+            };
+            self.ended(turn, end.get_untracked().unwrap_or(failed));
+        });
+    }
+
+    /// Goes on with a task that has not ended.
+    fn go_on(self) {
+        let is_free = self.running.get_untracked().is_none();
+        if let (Some(desk), true) = (self.app.desk_untracked(), is_free) {
+            self.work(desk, Task::default());
+        }
+    }
+
+    fn decide(self, turn: Turn, allow: bool, remember: bool) {
+        let (Some(desk), Some(session)) = (self.app.desk_untracked(), self.session.get_untracked()) else {
+            return;
+        };
+        let Some(ask) = turn.asked.get_untracked() else { return };
+        turn.asked.set(None);
+        spawn_local(async move {
+            if let Err(error) = desk.decide(&session, &ask, allow, remember).await {
+                self.app.say(&error);
+                turn.steps.update(|steps| steps.push(Step::Note(error)));
+            }
+        });
+    }
+
+    /// Shows a conversation that is kept.
+    fn open(self, session: String) {
+        let Some(desk) = self.app.desk_untracked() else { return };
+        self.stop();
+        spawn_local(async move {
+            match self.read(&desk, &session).await {
+                Ok(()) => page::focus("message"),
+                Err(error) => self.app.say(&error),
+            }
+        });
+    }
+
+    async fn read(self, desk: &Desk, session: &str) -> Result<(), String> {
+        let shown = desk.show(session).await?;
+        let mut turns: Vec<Turn> = Vec::new();
+        for (i, message) in shown.turns.iter().enumerate() {
+            // What happens between a question and its answer shows as one.
+            let (role, last) = match message.role {
+                Speaker::System => continue,
+                Speaker::User => (Role::User, None),
+                Speaker::Assistant | Speaker::Tool => (Role::Assistant, turns.last()),
+            };
+            let turn = match last.filter(|turn| turn.role == Role::Assistant) {
+                Some(turn) => *turn,
+                None => {
+                    let turn = self.turn(role, String::new(), Vec::new());
+                    turn.kept.set(i);
+                    turn.end.set(End::Kept);
+                    turns.push(turn);
+                    turn
+                }
+            };
+            match message.role {
+                Speaker::Tool => turn.gave(&message.text(), false),
+                Speaker::User => {
+                    let mut pictures = Vec::new();
+                    for name in message.pictures() {
+                        pictures.push(Picture::of(desk.picture(session, name).await?));
+                    }
+                    turn.pictures.set_value(pictures);
+                    turn.text.set(message.text());
+                }
+                _ => {
+                    turn.reasoning.set(message.reasoning.clone().unwrap_or_default());
+                    turn.replied(message.text(), message.calls());
+                }
+            }
+        }
+        self.session.set(Some(session.to_owned()));
+        self.n_kept.set(shown.turns.len());
+        self.unfinished.set(shown.unfinished);
+        self.turns.set(turns);
+        Ok(())
+    }
+
     fn stop(self) {
-        if let Some(id) = self.running.get_untracked() {
-            client::cancel(id);
+        match self.running.get_untracked() {
+            Some(Running::Worker(id)) => client::cancel(id),
+            Some(Running::Desk) => {
+                let (desk, session) = (self.app.desk_untracked(), self.session.get_untracked());
+                let (Some(desk), Some(session)) = (desk, session) else { return };
+                spawn_local(async move {
+                    // It may have ended by itself meanwhile.
+                    if let Err(error) = desk.stop(&session).await {
+                        self.app.say(&error);
+                    }
+                });
+            }
+            None => {}
         }
     }
 
@@ -161,7 +324,13 @@ impl Chat {
     fn regenerate(self, turn: Turn) {
         if self.running.get_untracked().is_none() && self.app.is_ready() {
             self.cut(turn.key);
-            self.answer();
+            match self.app.desk_untracked() {
+                Some(desk) => {
+                    let keep = Some(turn.kept.get_untracked());
+                    self.work(desk, Task { keep, ..Task::default() });
+                }
+                None => self.answer(),
+            }
         }
     }
 
@@ -170,6 +339,8 @@ impl Chat {
         if self.running.get_untracked().is_none() {
             self.draft.set(turn.text.get_untracked());
             self.attached.set(turn.pictures.get_value());
+            self.n_kept.set(turn.kept.get_untracked());
+            self.unfinished.set(false);
             self.cut(turn.key);
             page::focus("message");
         }
@@ -178,11 +349,185 @@ impl Chat {
     fn clear(self) {
         self.stop();
         self.turns.set(Vec::new());
+        self.session.set(None);
+        self.n_kept.set(0);
+        self.unfinished.set(false);
         page::focus("message");
     }
 }
 
+/// What a task has told so far.
+struct Told {
+    chat: Chat,
+    turn: Turn,
+    started: f64,
+    first: Option<f64>,
+    is_begun: bool,
+    answer: Answer,
+}
+
+impl Told {
+    fn new(chat: Chat, turn: Turn) -> Self {
+        let answer = Answer {
+            text: String::new(),
+            reasoning: None,
+            stop_reason: StopReason::Eos,
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            generated_tokens: 0,
+            ttft_ms: 0.0,
+            prefill_ms: 0.0,
+            decode_ms: 0.0,
+            notes: Vec::new(),
+            gpu: None,
+        };
+        Self { chat, turn, started: page::now(), first: None, is_begun: false, answer }
+    }
+
+    /// Shows news; returns the end when that comes.
+    fn hear(&mut self, news: News) -> Option<End> {
+        let (chat, turn) = (self.chat, self.turn);
+        match news {
+            News::Session(id) => chat.session.set(Some(id)),
+            News::Kept(n) => {
+                chat.n_kept.set(n);
+                if !std::mem::replace(&mut self.is_begun, true) {
+                    turn.kept.set(n);
+                }
+            }
+            News::Reasoning(text) => {
+                self.speaks();
+                turn.reasoning.update(|all| all.push_str(&text));
+            }
+            News::Text(text) => {
+                self.speaks();
+                turn.text.update(|all| all.push_str(&text));
+                page::scroll_to_end();
+            }
+            News::Replied { text, calls, prompt_tokens, cached_tokens, generated_tokens } => {
+                self.answer.prompt_tokens += prompt_tokens;
+                self.answer.cached_tokens += cached_tokens;
+                self.answer.generated_tokens += generated_tokens;
+                if !calls.is_empty() {
+                    turn.text.set(String::new());
+                    turn.said(text);
+                }
+            }
+            News::Asked(ask) => {
+                chat.app.say(&format!("{} {}", chat.app.words().may_run, ask.call.name));
+                turn.asked.set(Some(ask));
+                page::scroll_to_end();
+            }
+            News::Decided { .. } => turn.asked.set(None),
+            News::Calling(call) => turn.calls(call),
+            News::Progress(text) => turn.steps.update(|steps| {
+                steps.pop_if(|step| matches!(step, Step::Note(_)));
+                steps.push(Step::Note(text));
+            }),
+            News::Returned { call, output } => {
+                let is_known = turn.steps.with(|steps| {
+                    steps
+                        .iter()
+                        .any(|step| matches!(step, Step::Called { call: known, .. } if known.id == call.id))
+                });
+                if !is_known {
+                    turn.calls(call);
+                }
+                turn.gave(&output.text(), output.failed);
+            }
+            News::Note(note) => self.answer.notes.push(note),
+            News::Finished(outcome) => return Some(self.end(outcome)),
+            News::Failed(message) => return Some(End::Failed(Problem::Network { message })),
+        }
+        None
+    }
+
+    fn speaks(&mut self) {
+        self.first.get_or_insert_with(page::now);
+    }
+
+    fn end(&mut self, outcome: Outcome) -> End {
+        let words = self.chat.app.words();
+        let text = match outcome {
+            Outcome::Answered { text } => text,
+            Outcome::CutOff { text } => {
+                self.answer.stop_reason = StopReason::MaxTokens;
+                self.answer.notes.push(words.cut_off.to_owned());
+                text
+            }
+            Outcome::Cancelled => {
+                self.answer.stop_reason = StopReason::Cancelled;
+                self.turn.text.get_untracked()
+            }
+            Outcome::OutOf { what } => {
+                return End::Failed(Problem::Input { message: format!("{} {what}", words.used_up) });
+            }
+            Outcome::Failed { message } => return End::Failed(Problem::Network { message }),
+        };
+        let first = self.first.unwrap_or_else(page::now);
+        self.answer.ttft_ms = first - self.started;
+        self.answer.decode_ms = page::now() - first;
+        self.turn.text.set(text.clone());
+        self.answer.text = text;
+        End::Whole(self.answer.clone())
+    }
+}
+
+impl Picture {
+    /// Of a file's bytes.
+    fn of(bytes: Vec<u8>) -> Self {
+        let part = js_sys::Array::of1(&js_sys::Uint8Array::from(bytes.as_slice()));
+        let blob = Blob::new_with_u8_array_sequence(&part).ok();
+        let url = blob.and_then(|blob| Url::create_object_url_with_blob(&blob).ok());
+        Self { url: url.unwrap_or_default(), bytes: Arc::new(bytes) }
+    }
+}
+
 impl Turn {
+    /// The model has replied: with its answer, or with calls and words beside them.
+    fn replied<'a>(self, text: String, calls: impl Iterator<Item = &'a news::Call>) {
+        let mut calls = calls.peekable();
+        match calls.peek() {
+            None => self.text.set(text),
+            Some(_) => {
+                self.said(text);
+                calls.for_each(|call| self.calls(call.clone()));
+            }
+        }
+    }
+
+    fn said(self, text: String) {
+        if !text.trim().is_empty() {
+            self.steps.update(|steps| steps.push(Step::Said(text)));
+        }
+    }
+
+    fn calls(self, call: news::Call) {
+        self.steps.update(|steps| steps.push(Step::Called { call, gave: None, failed: false }));
+    }
+
+    /// The first call that has given nothing yet has given this.
+    fn gave(self, text: &str, has_failed: bool) {
+        self.steps.update(|steps| {
+            steps.pop_if(|step| matches!(step, Step::Note(_)));
+            let waiting = steps.iter_mut().find_map(|step| match step {
+                Step::Called { gave, failed, .. } if gave.is_none() => Some((gave, failed)),
+                _ => None,
+            });
+            if let Some((gave, failed)) = waiting {
+                *gave = Some(text.to_owned());
+                *failed = has_failed;
+            }
+        });
+    }
+
+    /// Its pictures in base64.
+    fn encoded(self) -> Vec<String> {
+        use base64::Engine as _;
+        let encode = |picture: &Picture| base64::engine::general_purpose::STANDARD.encode(&*picture.bytes);
+        self.pictures.with_value(|pictures| pictures.iter().map(encode).collect())
+    }
+
     fn message(self) -> Message {
         let pictures = self.pictures.get_value();
         let pictures = pictures.iter().map(|picture| Part::Image { bytes: picture.bytes.to_vec() });
@@ -200,6 +545,11 @@ pub(crate) fn ChatView() -> impl IntoView {
         app,
         turns: RwSignal::new(Vec::new()),
         running: RwSignal::new(None),
+        session: RwSignal::new(None),
+        n_kept: RwSignal::new(0),
+        unfinished: RwSignal::new(false),
+        with_tools: RwSignal::new(page::recall("tools") == "yes"),
+        is_listing: RwSignal::new(false),
         draft: RwSignal::new(String::new()),
         attached: RwSignal::new(Vec::new()),
         last_key: StoredValue::new(0),
@@ -222,11 +572,24 @@ pub(crate) fn ChatView() -> impl IntoView {
     let is_empty = move || chat.turns.with(|turns| turns.is_empty());
     view! {
         <h2 class="sr">{move || app.words().chat}</h2>
-        <Show when=move || !is_empty()>
-            <div class="row">
+        <div class="row">
+            <Show when=move || app.desk().is_some()>
+                <button id="kept" class="plain" aria-haspopup="dialog" on:click=move |_| chat.is_listing.set(true)>
+                    {move || app.words().conversations}
+                </button>
+                <label class="check">
+                    <input type="checkbox" id="tools" prop:checked=chat.with_tools on:change=move |event| {
+                        let is_wanted = event_target_checked(&event);
+                        page::remember("tools", if is_wanted { "yes" } else { "" });
+                        chat.with_tools.set(is_wanted);
+                    }/>
+                    {move || app.words().tools}
+                </label>
+            </Show>
+            <Show when=move || !is_empty()>
                 <button class="plain push" on:click=move |_| chat.clear()>{move || app.words().new_chat}</button>
-            </div>
-        </Show>
+            </Show>
+        </div>
         <Show when=is_empty>
             <div class="empty">
                 <p class="big">{move || app.words().start_chat}</p>
@@ -239,7 +602,14 @@ pub(crate) fn ChatView() -> impl IntoView {
                 <TurnView chat turn/>
             </For>
         </ol>
+        <Show when=move || chat.unfinished.get() && chat.running.get().is_none()>
+            <div class="notice row">
+                <span>{move || app.words().not_ended}</span>
+                <button class="push" id="go-on" on:click=move |_| chat.go_on()>{move || app.words().go_on}</button>
+            </div>
+        </Show>
         <Composer chat/>
+        <Conversations desk=Signal::derive(move || app.desk()) is_open=chat.is_listing choose=move |id| chat.open(id)/>
     }
 }
 
@@ -317,7 +687,7 @@ fn TurnView(chat: Chat, turn: Turn) -> impl IntoView {
         });
         view! { <div class="pictures">{images.collect_view()}</div> }
     });
-    let is_growing = move || !is_user && turn.end.with(Option::is_none);
+    let is_growing = move || !is_user && turn.end.with(|end| matches!(end, End::Growing));
     view! {
         <li class="message" class:user=is_user>
             <h3 class="sr">{move || if is_user { app.words().you } else { app.words().answer }}</h3>
@@ -329,8 +699,12 @@ fn TurnView(chat: Chat, turn: Turn) -> impl IntoView {
                     </details>
                 </Show>
                 {shown_pictures}
+                <Steps steps=turn.steps/>
                 <Markdown text=turn.text/>
-                {move || turn.end.get().and_then(|end| ending(app, &end))}
+                {move || turn.asked.get().map(|ask| {
+                    view! { <Question ask decide=move |allow, remember| chat.decide(turn, allow, remember)/> }
+                })}
+                {move || ending(app, &turn.end.get())}
             </div>
             {move || turn.views.get().into_iter().map(|view| view! { <Saw view/> }).collect_view()}
             <div class="row acts">
@@ -343,7 +717,7 @@ fn TurnView(chat: Chat, turn: Turn) -> impl IntoView {
                 </Show>
             </div>
             {move || match turn.end.get() {
-                Some(Ok(answer)) => Some(view! { <Details answer/> }),
+                End::Whole(answer) => Some(view! { <Details answer/> }),
                 _ => None,
             }}
         </li>
@@ -351,14 +725,14 @@ fn TurnView(chat: Chat, turn: Turn) -> impl IntoView {
 }
 
 /// What is to be said about the end of an answer.
-fn ending(app: App, end: &Result<Answer, Problem>) -> Option<AnyView> {
+fn ending(app: App, end: &End) -> Option<AnyView> {
     match end {
-        Ok(answer) if answer.stop_reason == StopReason::Cancelled => {
+        End::Whole(answer) if answer.stop_reason != StopReason::Cancelled => None,
+        End::Growing | End::Kept => None,
+        End::Whole(_) | End::Failed(Problem::Cancelled) => {
             Some(view! { <p class="quiet">{app.words().cancelled}</p> }.into_any())
         }
-        Ok(_) => None,
-        Err(Problem::Cancelled) => Some(view! { <p class="quiet">{app.words().cancelled}</p> }.into_any()),
-        Err(problem) => Some(view! { <p class="bad">{problem.to_string()}</p> }.into_any()),
+        End::Failed(problem) => Some(view! { <p class="bad">{problem.to_string()}</p> }.into_any()),
     }
 }
 

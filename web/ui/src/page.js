@@ -35,7 +35,6 @@ export function persist() {
   navigator.storage?.persist?.().catch(() => {});
 }
 
-
 export async function copy(text) {
   await navigator.clipboard.writeText(text);
 }
@@ -57,6 +56,42 @@ export async function pasted() {
     if (type) found.push(new File([await item.getType(type)], "pasted." + type.split("/")[1], { type }));
   }
   return found;
+}
+
+// Whether the program that serves this page also has a model, keeps conversations and runs tools.
+export function isServed() {
+  return document.documentElement.hasAttribute("data-served");
+}
+
+// Asks that program. What it cannot do is thrown in its own words.
+async function askDesk(method, path, key, body) {
+  const headers = body ? { "content-type": "application/json" } : {};
+  if (key) headers.authorization = `Bearer ${key}`;
+  const response = await fetch(`api/desk${path}`, { method, headers, body: body || undefined });
+  if (response.ok) return response;
+  const { error } = await response.json().catch(() => ({}));
+  throw new Error(error ?? `the server answered ${response.status}`);
+}
+
+export async function desk(method, path, key, body) {
+  return (await askDesk(method, path, key, body)).text();
+}
+
+export async function deskBytes(path, key) {
+  return bytes(await (await askDesk("GET", path, key)).blob());
+}
+
+// Does a task; `told` hears each line when it is there.
+export async function deskLines(path, key, body, told) {
+  const reader = (await askDesk("POST", path, key, body)).body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    lines.forEach((line) => told(line));
+  }
 }
 
 export async function bytes(blob) {
@@ -125,6 +160,10 @@ export function drawGrid(canvas, rgba, width, height, patch, merge) {
   lines(patch, "rgb(255 255 255 / .35)", 1);
   lines(patch * merge, "rgb(0 0 0 / .55)", 3);
   lines(patch * merge, "rgb(255 255 255 / .9)", 1.4);
+}
+
+export function now() {
+  return performance.now();
 }
 
 export function memory() {

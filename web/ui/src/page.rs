@@ -24,6 +24,19 @@ extern "C" {
     async fn pasted_raw() -> Result<JsValue, JsValue>;
     #[wasm_bindgen(catch, js_name = bytes)]
     async fn bytes_raw(blob: &Blob) -> Result<JsValue, JsValue>;
+    #[wasm_bindgen(js_name = isServed)]
+    pub(crate) fn is_served() -> bool;
+    #[wasm_bindgen(catch, js_name = desk)]
+    pub(crate) async fn desk(method: &str, path: &str, key: &str, body: &str) -> Result<JsValue, JsValue>;
+    #[wasm_bindgen(catch, js_name = deskBytes)]
+    pub(crate) async fn desk_bytes(path: &str, key: &str) -> Result<JsValue, JsValue>;
+    #[wasm_bindgen(catch, js_name = deskLines)]
+    pub(crate) async fn desk_lines(
+        path: &str,
+        key: &str,
+        body: &str,
+        told: &Closure<dyn FnMut(String)>,
+    ) -> Result<(), JsValue>;
     #[wasm_bindgen(catch, js_name = openCamera)]
     pub(crate) async fn open_camera() -> Result<JsValue, JsValue>;
     #[wasm_bindgen(catch, js_name = openScreen)]
@@ -44,6 +57,8 @@ extern "C" {
         patch: u32,
         merge: u32,
     );
+    /// Milliseconds since the page was opened.
+    pub(crate) fn now() -> f64;
     /// Gibibytes of memory, as far as the browser tells; else 0.
     pub(crate) fn memory() -> f64;
     #[wasm_bindgen(js_name = isHidden)]

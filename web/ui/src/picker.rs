@@ -7,7 +7,7 @@ use protocol::{EngineReport, Event, Request, Source, StoredModel};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{File, HtmlInputElement};
 
-use crate::app::{App, use_app, where_it_runs};
+use crate::app::{App, origin, use_app, where_it_runs};
 use crate::caption::click;
 use crate::models::{ModelState, load, reload, size};
 use crate::words::Words;
@@ -76,7 +76,28 @@ pub(crate) fn Picker() -> impl IntoView {
     let url = RwSignal::new(String::new());
     let server = RwSignal::new("http://localhost:8080".to_owned());
     let key = RwSignal::new(String::new());
-    let origin = window().location().origin().unwrap_or_default();
+    let origin = origin();
+    let served = page::is_served().then(|| {
+        let url = origin.clone();
+        let key = RwSignal::new(String::new());
+        let choose = move |event: leptos::ev::SubmitEvent| {
+            event.prevent_default();
+            let key = Some(key.get_untracked()).filter(|key| !key.is_empty());
+            choose(Source::Server { url: url.clone(), key }, Vec::new());
+        };
+        view! {
+            <form class="choice" on:submit=choose>
+                <h3>{move || app.words().this_machine}</h3>
+                <p class="quiet">{move || app.words().this_machine_text}</p>
+                <label>
+                    {move || app.words().key}
+                    <input type="password" id="own-key" autocomplete="off" prop:value=key
+                        on:input=move |event| key.set(event_target_value(&event))/>
+                </label>
+                <div class="row"><button type="submit" class="main">{move || app.words().use_it}</button></div>
+            </form>
+        }
+    });
     view! {
         <dialog node_ref=dialog id="picker" aria-labelledby="picker-title" on:close=move |_| app.is_picking.set(false)>
             <div class="sheet">
@@ -85,6 +106,7 @@ pub(crate) fn Picker() -> impl IntoView {
                     <button class="push" on:click=move |_| app.is_picking.set(false)>{move || app.words().close}</button>
                 </div>
                 <EngineLine/>
+                {served}
                 <div class="choice">
                     <h3>{move || app.words().inside}</h3>
                     <p class="quiet">{move || app.words().inside_text}</p>

@@ -118,6 +118,35 @@ words! {
     gpu: "the graphics processor", "图形处理器";
     server: "a server", "服务器";
     room: "used for this site, of at most", "已用于此网站，上限";
+    this_machine: "This machine", "本机";
+    this_machine_text: "The program that serves this page computes, keeps conversations and can use tools.", "由提供此页面的程序计算，它保存对话并可使用工具。";
+    served: "Everything is computed by the program that serves this page, and conversations are kept there.", "一切由提供此页面的程序计算，对话也保存在那里。";
+    conversations: "Conversations", "历史对话";
+    search: "Search", "搜索";
+    none_kept: "Nothing found.", "没有内容。";
+    not_ended: "The last task has not ended.", "上一个任务尚未结束。";
+    go_on: "Go on", "继续";
+    tools: "Tools", "工具";
+    may_run: "May this run exactly as shown?", "是否允许完全按此执行？";
+    changes_nothing: "it changes nothing", "不会更改任何内容";
+    changes_something: "it changes something", "会更改内容";
+    reaches_beyond: "it reaches beyond what was granted", "超出已授权的范围";
+    has_read: "The model has read words from", "模型读取过以下来源的文字：";
+    may_have_told: ", which may have told it to.", "，可能是受其指使。";
+    a_picture: "a picture", "图片";
+    a_file: "a file", "文件";
+    the_web: "the web", "网页";
+    a_tool: "a tool", "工具";
+    yes: "Yes", "允许";
+    no: "No", "不允许";
+    always: "Always for", "始终允许：";
+    never: "Never for", "始终拒绝：";
+    this_tool: "this tool", "此工具";
+    folder: "the folder", "文件夹";
+    host: "the host", "主机";
+    tool_server: "the tool server", "工具服务器";
+    cut_off: "The answer was cut off.", "回答被截断。";
+    used_up: "The task used up its", "任务已用尽：";
     engine_died: "The engine stopped and was started again", "引擎已停止并重新启动";
 }
 

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead};
 
 use ::agent::{Approver, Ask, Decision, Effect, LocalFuture, Subject};
+use protocol::exact;
 
 use crate::output::Output;
 
@@ -45,7 +46,7 @@ fn question(ask: &Ask) -> String {
         Effect::Changes(_) => "it changes something",
         Effect::Reaches(_) => "it reaches beyond what was granted",
     };
-    let about = named(subject(ask));
+    let about = named(ask.subject());
     let foreign: Vec<String> = ask.foreign.iter().map(ToString::to_string).collect();
     let told = match foreign.is_empty() {
         true => String::new(),
@@ -60,20 +61,6 @@ fn question(ask: &Ask) -> String {
     )
 }
 
-/// With those characters spelt out that show nothing, or turn the direction of what follows: what is read must be
-/// what is done.
-fn exact(text: &str) -> String {
-    let is_hidden = |c: char| matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    text.chars().flat_map(|c| if is_hidden(c) { c.escape_unicode().collect() } else { vec![c] }).collect()
-}
-
-fn subject(ask: &Ask) -> &Subject {
-    match &ask.effect {
-        Effect::None => &Subject::Anything,
-        Effect::Changes(subject) | Effect::Reaches(subject) => subject,
-    }
-}
-
 fn named(subject: &Subject) -> String {
     match subject {
         Subject::Anything => "this tool".into(),
@@ -83,7 +70,7 @@ fn named(subject: &Subject) -> String {
 }
 
 fn decision(line: &str, ask: &Ask) -> Option<Decision> {
-    let always = Some(subject(ask).clone());
+    let always = Some(ask.subject().clone());
     match line.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Some(Decision::yes()),
         "n" | "no" => Some(Decision::no("the user said no")),

@@ -8,23 +8,23 @@ use clap::{Args, ValueEnum};
 use remote::{Fetch, Host};
 
 /// Which tools a model is offered.
-#[derive(Debug, Args)]
-pub(super) struct ToolArgs {
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ToolArgs {
     /// Offer only this tool; may be given more than once [default: all]
     #[arg(long, value_name = "NAME", help_heading = "Tools")]
     tool: Vec<ToolName>,
     /// Let tools read files of this folder; may be given more than once
     #[arg(long, value_name = "FOLDER", help_heading = "Tools")]
-    grant: Vec<PathBuf>,
+    pub(crate) grant: Vec<PathBuf>,
     /// Let tools read and write files of this folder; may be given more than once
     #[arg(long, value_name = "FOLDER", help_heading = "Tools")]
-    grant_write: Vec<PathBuf>,
+    pub(crate) grant_write: Vec<PathBuf>,
     /// Let tools fetch from this host, as example.com or *.example.com; may be given more than once
     #[arg(long, value_name = "HOST", help_heading = "Tools", value_parser = Host::parse)]
-    allow_host: Vec<Host>,
+    pub(crate) allow_host: Vec<Host>,
     /// Let those hosts be on this machine or in a private network
     #[arg(long, help_heading = "Tools", requires = "allow_host")]
-    allow_private_hosts: bool,
+    pub(crate) allow_private_hosts: bool,
 }
 
 /// The tools that come with this program.
@@ -46,7 +46,15 @@ enum ToolName {
 }
 
 impl ToolArgs {
-    pub(super) fn toolbox(&self) -> anyhow::Result<Toolbox> {
+    /// All tools, for a person who can be asked: which hosts are fetched from, they say then.
+    pub(crate) fn attended(grant: Vec<PathBuf>, grant_write: Vec<PathBuf>) -> Self {
+        let has_folders = !grant.is_empty() || !grant_write.is_empty();
+        let is_possible = |name: &ToolName| has_folders || *name != ToolName::Files;
+        let tool = ToolName::value_variants().iter().copied().filter(is_possible).collect();
+        Self { tool, grant, grant_write, ..Self::default() }
+    }
+
+    pub(crate) fn toolbox(&self) -> anyhow::Result<Toolbox> {
         let is_wanted = |name| self.tool.is_empty() || self.tool.contains(&name);
         let mut toolbox = Toolbox::default();
         if is_wanted(ToolName::ImageZoom) {

@@ -1,6 +1,7 @@
 //! A conversation as it is kept: every message is on the disk before it is answered, and every answer before the next
 //! prompt.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::agent::{Content, Origin, Part as Kept, PictureId, Pictures, Role as Speaker, Turn, message};
@@ -18,7 +19,12 @@ use crate::settings;
 /// # Errors
 /// If they cannot be opened.
 pub(crate) fn store() -> anyhow::Result<Store> {
-    Ok(Store::open(&settings::data_folder()?.join("sessions.db"))?)
+    Ok(Store::open(&conversations()?)?)
+}
+
+/// The file of all conversations.
+pub(crate) fn conversations() -> anyhow::Result<PathBuf> {
+    Ok(settings::data_folder()?.join("sessions.db"))
 }
 
 /// Has an engine of this model take over what it knew of a conversation, so that it need not be read again.

@@ -4,27 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use axum::Router;
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue};
+use protocol::page::HEADERS;
 use tower_http::services::ServeDir;
 use tower_http::set_header::SetResponseHeaderLayer;
-
-/// Scripts, styles and workers come from here alone, and none of them inline. Connections may go anywhere,
-/// because users name their own models and servers; a page of fixed models should allow only these.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; \
-    style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; manifest-src 'self'; \
-    connect-src 'self' https: http://localhost:* http://127.0.0.1:*; base-uri 'none'; form-action 'none'; \
-    frame-ancestors 'none'";
-
-const HEADERS: [(&str, &str); 7] = [
-    ("content-security-policy", CONTENT_SECURITY_POLICY),
-    // Together these two allow shared memory, and keep other sites out.
-    ("cross-origin-opener-policy", "same-origin"),
-    ("cross-origin-embedder-policy", "require-corp"),
-    ("cross-origin-resource-policy", "same-origin"),
-    ("permissions-policy", "camera=(self), display-capture=(self), microphone=(), geolocation=()"),
-    ("referrer-policy", "no-referrer"),
-    ("x-content-type-options", "nosniff"),
-];
 
 /// Serves `folder` until the process ends. `ready` hears the address.
 pub(crate) fn serve(folder: &Path, port: u16, ready: impl FnOnce(SocketAddr)) -> Result<(), String> {
@@ -49,7 +32,5 @@ fn router(folder: &Path) -> Router {
         let (name, value) = (HeaderName::from_static(name), HeaderValue::from_static(value));
         router = router.layer(SetResponseHeaderLayer::overriding(name, value));
     }
-    // Builds follow each other under the same names.
-    let cache = HeaderValue::from_static("no-cache");
-    router.layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, cache))
+    router
 }
