@@ -67,8 +67,8 @@ pub trait LanguageModel {
     /// time; those before are cached already, and the caller vouches that they are equal.
     ///
     /// `progress` is told how many of the new tokens are done, and of how many, after each chunk.
-    /// Returns the `k` best candidates for the token after the last one, best first; all of them if `k` is
-    /// the size of the vocabulary or more.
+    /// Returns the `k` best candidates for the token after the last one, best first. If `k` is the size of the
+    /// vocabulary or more they are all, in the order of their ids: whoever wants all rarely wants them sorted.
     ///
     /// # Errors
     /// [`Error::Prompt`](crate::Error::Prompt) if placeholders and visuals do not agree or nothing is new;
@@ -118,7 +118,7 @@ pub trait LanguageModel {
     }
 
     /// Appends tokens in one pass, generated or guessed, which count as text whatever their ids.
-    /// Returns for each of them the `k` best candidates for the one after it, best first.
+    /// Returns for each of them the `k` best candidates for the one after it, as [`prefill`](Self::prefill) does.
     ///
     /// # Errors
     /// If a token is not in the vocabulary; nothing is cached then that was not before.

@@ -304,12 +304,22 @@ impl<B: Backend> Network<B> {
         self.append(&mut rows, x, None, None)
     }
 
+    /// The `k` best tokens of the one row of `logits`, best first, or all in the order of their ids.
+    async fn best(&self, logits: &B::Tensor, k: usize) -> Result<Vec<Candidate>> {
+        let b = &self.backend;
+        if k < b.shape(logits).1 {
+            return Ok(b.top_k(logits, k).await?);
+        }
+        let logits = b.read(logits).await?;
+        Ok((0..).zip(logits).map(|(id, logit)| Candidate { id, logit }).collect())
+    }
+
     /// The `k` best tokens after the last row of `hidden`.
     async fn candidates(&self, hidden: &B::Tensor, k: usize) -> Result<Vec<Candidate>> {
         let b = &self.backend;
         let last = b.ids(&[b.shape(hidden).0 as u32 - 1])?;
         let logits = self.decoder.logits(b, &b.gather(hidden, &last)?, None)?;
-        Ok(b.top_k(&logits, k).await?)
+        self.best(&logits, k).await
     }
 
     /// The `ks[i]` best tokens after row `i` of `hidden`; the head runs once.
@@ -324,7 +334,7 @@ impl<B: Backend> Network<B> {
         let mut candidates = Vec::new();
         for (row, k) in (0..).zip(ks) {
             let logits = if is_one_row { logits.clone() } else { b.gather(&logits, &b.ids(&[row])?)? };
-            candidates.push(b.top_k(&logits, k).await?);
+            candidates.push(self.best(&logits, k).await?);
         }
         Ok(candidates)
     }

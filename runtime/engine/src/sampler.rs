@@ -83,6 +83,9 @@ impl SamplerOptions {
     }
 }
 
+/// How many tokens a draw looks at before it sorts more.
+const SORTED_AT_FIRST: usize = 128;
+
 /// Chooses tokens one after the other and remembers what it needs for the penalties.
 #[derive(Debug, Clone)]
 pub struct Sampler {
@@ -123,11 +126,10 @@ impl Sampler {
     /// If a logit is NaN or +∞, or none is finite.
     pub fn sample(&mut self, candidates: &[Candidate]) -> Result<u32> {
         let mut scored = self.penalised(candidates)?;
-        scored.sort_unstable_by(best_first);
-        let choice = match scored.first() {
+        let choice = match scored.iter().min_by(|a, b| best_first(a, b)) {
             None => return Err(Error::Logits("the model gave no token a finite logit".into())),
             Some(&(id, _)) if self.options.temperature == 0.0 => id,
-            Some(_) => self.draw(&mut scored),
+            Some(&(_, best)) => self.draw(&mut scored, best),
         };
         if self.options.penalises() {
             *self.seen.entry(choice).or_insert(0) += 1;
@@ -157,29 +159,42 @@ impl Sampler {
         Ok(scored)
     }
 
-    /// Draws one of `scored`, best first, by its probability.
-    fn draw(&mut self, scored: &mut Vec<(u32, f64)>) -> u32 {
+    /// Draws one of `scored` by its probability.
+    ///
+    /// They are taken best first, and only as many are sorted as it takes to come to the one that is drawn: a vocabulary
+    /// is large, and most of the probability is in few of its tokens.
+    fn draw(&mut self, scored: &mut Vec<(u32, f64)>, best: f64) -> u32 {
         let o = &self.options;
-        if o.top_k > 0 {
+        let mut n_sorted = 0;
+        if 0 < o.top_k && o.top_k < scored.len() {
+            scored.select_nth_unstable_by(o.top_k - 1, best_first);
             scored.truncate(o.top_k);
+            // Sums below have one order, whatever the candidates' was.
+            scored.sort_unstable_by(best_first);
+            n_sorted = o.top_k;
         }
-        let best = scored[0].1;
         for (_, score) in scored.iter_mut() {
             *score = exp((*score - best) / o.temperature);
         }
-        let keep_mass = o.top_p * scored.iter().map(|&(_, p)| p).sum::<f64>();
-        let mut mass = 0.0;
-        let mut n = 0;
-        // The best token has 1 here, so `min_p` is a plain bound.
-        for &(_, p) in scored.iter() {
-            if n > 0 && ((o.top_p < 1.0 && mass >= keep_mass) || p < o.min_p) {
+        let all_mass = scored.iter().map(|&(_, p)| p).sum::<f64>();
+        let (mut n, mut mass) = (0, 0.0);
+        if o.top_p == 1.0 && o.min_p == 0.0 {
+            (n, mass) = (scored.len(), all_mass);
+        }
+        while n < scored.len() {
+            sort_to(scored, n, &mut n_sorted);
+            let p = scored[n].1;
+            // The best token has 1 here, so `min_p` is a plain bound.
+            if n > 0 && ((o.top_p < 1.0 && mass >= o.top_p * all_mass) || p < o.min_p) {
                 break;
             }
             mass += p;
             n += 1;
         }
         let mut rest = self.random.unit() * mass;
-        for &(id, p) in &scored[..n] {
+        for i in 0..n {
+            sort_to(scored, i, &mut n_sorted);
+            let (id, p) = scored[i];
             if rest < p {
                 return id;
             }
@@ -188,6 +203,21 @@ impl Sampler {
         // Rounding used up the mass before the last token with any.
         scored[..n].iter().rev().find(|&&(_, p)| p > 0.0).map_or(scored[0].0, |&(id, _)| id)
     }
+}
+
+/// Sorts `scored`, of which the first `n_sorted` are in order, at least up to `i`.
+fn sort_to(scored: &mut [(u32, f64)], i: usize, n_sorted: &mut usize) {
+    if i < *n_sorted {
+        return;
+    }
+    let rest = &mut scored[*n_sorted..];
+    // Twice as many each time, so that all of them cost little more than in one go.
+    let n = rest.len().min((*n_sorted).max(SORTED_AT_FIRST));
+    if n < rest.len() {
+        rest.select_nth_unstable_by(n - 1, best_first);
+    }
+    rest[..n].sort_unstable_by(best_first);
+    *n_sorted += n;
 }
 
 fn best_first(a: &(u32, f64), b: &(u32, f64)) -> Ordering {
@@ -330,6 +360,31 @@ mod tests {
             best.sort_by(|a, b| b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id)));
             best.truncate(sampler.n_candidates());
             assert_eq!(sampler.sample(&best).unwrap(), exact.sample(&candidates(&logits)).unwrap());
+        }
+    }
+
+    #[test]
+    fn every_token_can_be_drawn() {
+        let n = 3 * SORTED_AT_FIRST;
+        check(options(), &vec![1.0; n], &vec![1.0 / n as f64; n]);
+    }
+
+    #[test]
+    fn the_order_of_candidates_does_not_count() {
+        let logits: Vec<f32> = (0..2000).map(|i| (i * 577 % 2000) as f32 / 500.0).collect();
+        let mut sorted = candidates(&logits);
+        sorted.sort_by(|a, b| b.logit.total_cmp(&a.logit));
+        for options in [
+            options(),
+            SamplerOptions { top_p: 0.7, ..options() },
+            SamplerOptions { min_p: 0.3, ..options() },
+            SamplerOptions { top_k: 900, top_p: 0.9, ..options() },
+        ] {
+            let mut one = Sampler::new(&options, 5, &[]).unwrap();
+            let mut other = one.clone();
+            for _ in 0..100 {
+                assert_eq!(one.sample(&sorted).unwrap(), other.sample(&candidates(&logits)).unwrap());
+            }
         }
     }
 

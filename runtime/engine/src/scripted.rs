@@ -48,8 +48,10 @@ impl Scripted {
                 Candidate { id, logit }
             })
             .collect();
-        candidates.sort_by(|a, b| b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id)));
-        candidates.truncate(k);
+        if k < candidates.len() {
+            candidates.sort_by(|a, b| b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id)));
+            candidates.truncate(k);
+        }
         candidates
     }
 }

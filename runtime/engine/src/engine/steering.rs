@@ -62,8 +62,7 @@ impl Steering {
             (None, None) => sampler.sample(candidates)?,
             (None, Some(guide)) => {
                 let started = clock();
-                let mut allowed = candidates.to_vec();
-                guide.filter(&mut allowed)?;
+                let allowed = guide.allowed(candidates)?;
                 self.mask_ms += clock() - started;
                 sampler.sample(&allowed)?
             }

@@ -50,16 +50,17 @@ impl Guide {
         self.matcher.grammar_warnings()
     }
 
-    /// Keeps those candidates that the answer can go on with.
+    /// Those candidates that the answer can go on with.
     ///
     /// # Errors
     /// If there is none, or the grammar is too ambiguous to be followed.
-    pub(crate) fn filter(&mut self, candidates: &mut Vec<Candidate>) -> Result<()> {
+    pub(crate) fn allowed(&mut self, candidates: &[Candidate]) -> Result<Vec<Candidate>> {
         let mask = self.matcher.compute_mask_or_eos().map_err(|error| failed(&error))?;
         let n = mask.len() as u32;
-        candidates.retain(|candidate| candidate.id < n && mask.is_allowed(candidate.id));
-        match candidates.is_empty() {
-            false => Ok(()),
+        let is_allowed = |candidate: &&Candidate| candidate.id < n && mask.is_allowed(candidate.id);
+        let allowed: Vec<Candidate> = candidates.iter().filter(is_allowed).copied().collect();
+        match allowed.is_empty() {
+            false => Ok(allowed),
             true => {
                 Err(Error::Constraint("the vocabulary has no token that the answer can go on with".into()))
             }

@@ -27,7 +27,7 @@ impl Guide {
         match *self {}
     }
 
-    pub(crate) fn filter(&mut self, _: &mut Vec<Candidate>) -> Result<()> {
+    pub(crate) fn allowed(&mut self, _: &[Candidate]) -> Result<Vec<Candidate>> {
         match *self {}
     }
 
