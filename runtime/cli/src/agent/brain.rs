@@ -14,11 +14,14 @@ use crate::output::Output;
 /// Holds the key of a server.
 const KEY: &str = "OCELLI_API_KEY";
 
+/// Options of a model on this machine.
+const LOCAL: [&str; 6] = ["model", "expert_memory", "packed_memory", "kv_type", "quantize", "device"];
+
 /// A model on another machine.
 #[derive(Debug, Args)]
 pub(super) struct ServerArgs {
     /// Ask the model of an OpenAI-compatible server, as http://gpu-box:8000; its key is read from OCELLI_API_KEY
-    #[arg(long, value_name = "URL", help_heading = "Server", conflicts_with_all = ["model", "expert_memory", "packed_memory", "quantize"])]
+    #[arg(long, value_name = "URL", help_heading = "Server", conflicts_with_all = LOCAL)]
     server: Option<String>,
     /// What that server calls the model [default: the only one it has]
     #[arg(long, value_name = "NAME", help_heading = "Server", requires = "server")]

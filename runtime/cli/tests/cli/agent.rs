@@ -94,6 +94,23 @@ fn on<'a>(url: &'a str, args: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
+fn options_of_a_model_here_are_refused_for_one_on_a_server() {
+    let dir = tempfile::tempdir().unwrap();
+    for (option, value) in [
+        ("--model", "model"),
+        ("--expert-memory", "1GiB"),
+        ("--packed-memory", "0"),
+        ("--kv-type", "q8_0"),
+        ("--quantize", "q4_0"),
+        ("--device", "cpu"),
+        ("--device", "gpu"),
+    ] {
+        let run = ocelli(dir.path(), &on("http://127.0.0.1:1", &[option, value, "Hi"])).expect(2);
+        assert!(run.stderr.contains("cannot be used with") && run.stderr.contains(option), "{run:#?}");
+    }
+}
+
+#[test]
 fn a_model_on_a_server_sees_and_calls_tools() {
     let dir = tempfile::tempdir().unwrap();
     picture(&dir.path().join("a.png"), 56, 40);
