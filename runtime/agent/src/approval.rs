@@ -26,6 +26,8 @@ pub enum Subject {
     Folder(String),
     /// A host by its name.
     Host(String),
+    /// A server of tools, by where it is.
+    Server(String),
 }
 
 impl Subject {

@@ -3,6 +3,7 @@
 mod ask;
 mod brain;
 mod record;
+mod servers;
 mod toolbox;
 mod trace;
 
@@ -28,6 +29,7 @@ use crate::{Outcome, settings};
 use ask::AtTerminal;
 use brain::{Brain, ServerArgs};
 pub(crate) use record::{Record, unfinished};
+use servers::McpArgs;
 pub(crate) use toolbox::ToolArgs;
 use trace::Trace;
 
@@ -72,6 +74,8 @@ pub(crate) struct AgentArgs {
     #[command(flatten)]
     tools: ToolArgs,
     #[command(flatten)]
+    mcp: McpArgs,
+    #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
@@ -87,10 +91,13 @@ enum ToolChoice {
 
 pub(crate) fn run(args: AgentArgs, output: &mut Output) -> anyhow::Result<Outcome> {
     output.set_quiet(args.quiet || args.json);
-    let toolbox = args.tools.toolbox()?;
+    let mut toolbox = args.tools.toolbox()?;
     let has_person = io::stdin().is_terminal() && !args.json;
     // The model computes on this thread; connections have one of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let trace = Trace::new(output, args.json);
+    let folders = (&args.tools.grant[..], &args.tools.grant_write[..]);
+    let running = runtime.block_on(args.mcp.add_to(&mut toolbox, folders, &trace, output, has_person))?;
     let mut brain = runtime.block_on(args.server.brain(&args.model, &args.sampling, output))?;
     let limits = Limits {
         steps: args.max_steps.into(),
@@ -106,12 +113,7 @@ pub(crate) fn run(args: AgentArgs, output: &mut Output) -> anyhow::Result<Outcom
     };
     let interrupt = Interrupt::listen()?;
     interrupt.begin();
-    let mut watch = Watch {
-        trace: Trace::new(output, args.json),
-        record: &mut record,
-        interrupt: &interrupt,
-        outcome: Ok(()),
-    };
+    let mut watch = Watch { trace, record: &mut record, interrupt: &interrupt, outcome: Ok(()) };
     watch.begin(&run, &pictures);
     for event in run.resume(&toolbox) {
         let _ = watch.event(&run, &pictures, &event);
@@ -126,6 +128,7 @@ pub(crate) fn run(args: AgentArgs, output: &mut Output) -> anyhow::Result<Outcom
         clock: &|| start.elapsed().as_secs_f64() * 1000.0,
     };
     let ended = runtime.block_on(drive(&mut run, around));
+    runtime.block_on(running.close());
     interrupt.end();
     watch.outcome?;
     if run.policy != policy {

@@ -13,6 +13,7 @@ mod bench;
 mod caption;
 mod chat;
 mod compare;
+mod confine;
 mod desk;
 mod embedded;
 mod eval;
@@ -20,6 +21,7 @@ mod fit;
 mod inputs;
 mod inspect;
 mod interrupt;
+mod mcp;
 mod memory;
 mod output;
 #[cfg(feature = "page")]
@@ -57,11 +59,15 @@ enum Command {
     Agent(Box<agent::AgentArgs>),
     Sessions(sessions::SessionsArgs),
     Serve(serve::ServeArgs),
+    Mcp(mcp::McpArgs),
     Inspect(inspect::InspectArgs),
     Bench(bench::BenchArgs),
     Eval(eval::EvalArgs),
     Quantize(quantize::QuantizeArgs),
     Compare(compare::CompareArgs),
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    Confine(confine::ConfineArgs),
     /// Print a script that completes commands and options in a shell.
     Completions {
         /// Which shell; write the script where it looks for completions.
@@ -78,10 +84,13 @@ impl Command {
             Command::Chat(args) => args.model.threads,
             Command::Agent(args) => args.model.threads,
             Command::Serve(args) => args.model.threads,
+            Command::Mcp(args) => args.model.threads,
             Command::Bench(args) => args.model.threads,
             Command::Eval(args) => args.model.threads,
             Command::Quantize(args) => args.threads,
             Command::Compare(args) => args.threads,
+            #[cfg(target_os = "linux")]
+            Command::Confine(_) => Some(1),
             Command::Inspect(_) | Command::Sessions(_) | Command::Completions { .. } => Some(1),
         }
     }
@@ -133,11 +142,14 @@ fn run(command: Command, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Agent(args) => agent::run(*args, output),
         Command::Sessions(args) => sessions::run(args, output),
         Command::Serve(args) => serve::run(args, output),
+        Command::Mcp(args) => mcp::run(args, output),
         Command::Inspect(args) => inspect::run(args, output),
         Command::Bench(args) => bench::run(args, output),
         Command::Eval(args) => eval::run(args, output),
         Command::Quantize(args) => quantize::run(args, output),
         Command::Compare(args) => compare::run(args, output),
+        #[cfg(target_os = "linux")]
+        Command::Confine(args) => confine::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "ocelli", &mut script);

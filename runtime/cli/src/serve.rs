@@ -6,11 +6,12 @@ use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use ::agent::tools::Folders;
 use anyhow::{Context, bail};
 use axum::Router;
 use clap::Args;
 use engine::GenerateOptions;
-use server::{Access, Options, Server};
+use server::{Access, Options, Routes, Server};
 
 use crate::Outcome;
 use crate::agent::{RULES, ToolArgs};
@@ -18,7 +19,7 @@ use crate::args::{ModelArgs, SpeculationArgs, defaults_of};
 use crate::desk::{self, Desk, Tasks};
 use crate::interrupt::INTERRUPTED;
 use crate::output::Output;
-use crate::{chat, server_key, settings};
+use crate::{chat, mcp, server_key, settings};
 
 /// Answer over HTTP, in the words of OpenAI, Anthropic and Ollama
 #[derive(Debug, Args)]
@@ -78,6 +79,11 @@ pub(crate) fn run(args: ServeArgs, output: &mut Output) -> anyhow::Result<Outcom
     let desk = desk(model.clone(), tools)
         .inspect_err(|error| output.warning(&format!("no conversation can be kept for the page: {error:#}")));
     let desk = desk.ok().map(Arc::new);
+    let folders = mcp::folders(&args.grant).unwrap_or_else(|error| {
+        output.warning(&format!("{error}; questions at /mcp can name no files"));
+        Folders::default()
+    });
+    let folders = Arc::new(folders);
     let options = Options {
         model,
         defaults: GenerateOptions {
@@ -86,6 +92,7 @@ pub(crate) fn run(args: ServeArgs, output: &mut Output) -> anyhow::Result<Outcom
         },
         n_slots: args.slots.into(),
         queue: args.queue.into(),
+        routes: Some(Routes::new(move |asker| mcp::routes(asker, Arc::clone(&folders)))),
         granted: args.grant,
         access: Access { key, origins: args.allow_origin, hosts: args.allow_host, ..Access::default() },
         pages: pages(desk.clone().map_or_else(Router::new, desk::routes)),

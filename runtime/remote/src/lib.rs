@@ -24,3 +24,4 @@ mod patience;
 pub use client::client;
 pub use fetch::{Fetch, Host};
 pub use model::RemoteModel;
+pub use patience::{Impatient, patiently};

@@ -10,15 +10,19 @@ use tokio::time::timeout;
 const TICK: Duration = Duration::from_millis(100);
 
 /// Why something is not waited for any more.
-pub(crate) enum Impatient {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Impatient {
     /// Whoever waited gave it up.
     GivenUp,
     /// It took longer than it may.
     TooLong,
 }
 
-/// What the future gives within `most`; `wait` is asked now and then whether to go on.
-pub(crate) async fn patiently<F: Future>(
+/// What the future gives within `most`; `wait` is asked now and then whether to go on. Runs inside of tokio.
+///
+/// # Errors
+/// If it is not waited for to its end.
+pub async fn patiently<F: Future>(
     future: F,
     most: Duration,
     mut wait: impl FnMut() -> ControlFlow<()>,

@@ -7,8 +7,8 @@
 //! Whatever of a request was ignored or changed is told with the answer, in its member `ocelli`, beside the
 //! timings and the seed. What cannot be had is refused, in the shape of the API that was asked.
 //!
-//! This crate knows no agent, no session and no page; a page of the caller's is served behind the same checks
-//! ([`Options::pages`]).
+//! This crate knows no agent, no session and no page; pages and routes of the caller's are served behind the same
+//! checks ([`Options::pages`], [`Options::routes`]).
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,6 +27,7 @@
 mod access;
 mod anthropic;
 mod app;
+mod asker;
 mod dialect;
 mod fields;
 mod key;
@@ -43,5 +44,6 @@ mod serve;
 mod tools;
 
 pub use access::Access;
+pub use asker::{Asker, Routes};
 pub use key::{KeyHash, NoKeyHash, new_key};
 pub use serve::{Error, Options, Server, Stop};

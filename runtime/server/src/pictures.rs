@@ -1,5 +1,6 @@
 //! Pictures of a request: from data URLs, base64, and files of granted folders.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,14 +37,17 @@ pub(crate) enum Source {
     Base64(String),
     /// `data:` or `file:`.
     Url(String),
+    /// Of a file, in full.
+    Bytes(Vec<u8>),
 }
 
 impl Picture {
     /// Reads, decodes and cuts it into patches.
     pub(crate) fn part(&self, preprocessor: &Preprocessor, granted: &[Granted]) -> Result<Part> {
         let bytes = match &self.source {
-            Source::Base64(text) => self.decode(text)?,
-            Source::Url(url) => self.fetch(url, granted)?,
+            Source::Base64(text) => Cow::Owned(self.decode(text)?),
+            Source::Url(url) => Cow::Owned(self.fetch(url, granted)?),
+            Source::Bytes(bytes) => Cow::Borrowed(&bytes[..]),
         };
         let options = DecodeOptions { limits: LIMITS, ..DecodeOptions::default() };
         let patches = vision::decode(&bytes, &options).and_then(|picture| preprocessor.image(&picture));

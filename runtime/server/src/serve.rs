@@ -24,6 +24,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::access::{self, Access};
 use crate::app::{App, Model, Parts};
+use crate::asker::{Asker, Routes};
 use crate::metrics::Metrics;
 use crate::pictures::Granted;
 use crate::problem::{Kind, Problem};
@@ -56,6 +57,8 @@ pub struct Options {
     /// What a browser gets at every path that no API has: a page that talks to this server, say. It needs no
     /// key. Without it, `/` tells the routes.
     pub pages: Option<Router>,
+    /// Further routes, which may ask the model.
+    pub routes: Option<Routes>,
 }
 
 impl Default for Options {
@@ -69,6 +72,7 @@ impl Default for Options {
             granted: Vec::new(),
             access: Access { loopback_only: true, ..Access::default() },
             pages: None,
+            routes: None,
         }
     }
 }
@@ -156,7 +160,8 @@ impl Server {
     /// # Errors
     /// If a granted folder cannot be opened, threads cannot be started, or the engines cannot be made.
     pub fn run(self, batch: &Batch) -> Result<(), Error> {
-        let Options { model, defaults, n_slots, queue, max_body, granted, access, pages } = self.options;
+        let Options { model, defaults, n_slots, queue, max_body, granted, access, pages, routes: further } =
+            self.options;
         let granted = granted
             .into_iter()
             .map(|folder| Granted::open(&folder).map_err(|source| Error::Grant { folder, source }));
@@ -183,13 +188,15 @@ impl Server {
             routes: routes(),
             has_pages: pages.is_some(),
         });
-        let router = router(Arc::new(app), pages);
-
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(SERVING_THREADS)
             .thread_name("serve")
             .enable_all()
             .build()?;
+        let router = {
+            let _inside = runtime.enter();
+            router(Arc::new(app), pages, further)
+        };
         let (listener, stop) = (self.listener, self.stop.subscribe());
         let serving = runtime.spawn(async move { serve(listener, router, stop).await });
         // Ends when the router is gone, and with it all that could send a job.
@@ -247,7 +254,7 @@ fn routes() -> Vec<&'static str> {
     [&openai::ROUTES[..], &anthropic::ROUTES, &ollama::ROUTES, &own].concat()
 }
 
-fn router(app: Arc<App>, pages: Option<Router>) -> Router {
+fn router(app: Arc<App>, pages: Option<Router>, further: Option<Routes>) -> Router {
     let apis = Router::new()
         .merge(openai::routes())
         .merge(anthropic::routes())
@@ -259,7 +266,12 @@ fn router(app: Arc<App>, pages: Option<Router>) -> Router {
         Some(pages) => apis.fallback_service(pages),
         None => apis.route("/", get(index)).fallback(no_route),
     };
-    apis.layer(from_fn_with_state(Arc::clone(&app), access::check)).with_state(app)
+    let all = apis.with_state(Arc::clone(&app));
+    let all = match further {
+        Some(further) => all.merge(further.make(Asker::new(&app))),
+        None => all,
+    };
+    all.layer(from_fn_with_state(app, access::check))
 }
 
 async fn health() -> Response {

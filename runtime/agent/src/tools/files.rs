@@ -173,7 +173,11 @@ impl Folders {
         Ok(if lines.is_empty() { "the folder is empty".into() } else { lines.join("\n") })
     }
 
-    fn bytes(&self, path: &str) -> Result<Vec<u8>, String> {
+    /// The bytes of a file, whose path begins with the name of its folder.
+    ///
+    /// # Errors
+    /// Says what is wrong: the folder is not granted, or the file cannot be read.
+    pub fn bytes(&self, path: &str) -> Result<Vec<u8>, String> {
         let (folder, rest) = self.find(path)?;
         read(&folder.dir, rest).map_err(|error| say(path, &error))
     }

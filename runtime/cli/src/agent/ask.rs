@@ -38,6 +38,24 @@ impl Approver for AtTerminal<'_> {
     }
 }
 
+/// Puts a question that has two answers.
+pub(super) fn is_yes(output: &Output, question: &str) -> bool {
+    output.reply(question);
+    loop {
+        output.prompt();
+        let mut line = String::new();
+        match io::stdin().lock().read_line(&mut line) {
+            Ok(0) | Err(_) => return false,
+            Ok(_) => {}
+        }
+        match line.trim().to_ascii_lowercase().as_str() {
+            "y" | "yes" => return true,
+            "n" | "no" => return false,
+            _ => output.reply("y or n?"),
+        }
+    }
+}
+
 /// The call with its exact arguments, what it would do, and who else has spoken.
 fn question(ask: &Ask) -> String {
     let arguments = exact(&serde_json::to_string_pretty(&ask.call.arguments).unwrap_or_default());
@@ -66,6 +84,7 @@ fn named(subject: &Subject) -> String {
         Subject::Anything => "this tool".into(),
         Subject::Folder(folder) => format!("the folder `{folder}`"),
         Subject::Host(host) => format!("the host `{host}`"),
+        Subject::Server(server) => format!("the server of tools `{server}`"),
     }
 }
 

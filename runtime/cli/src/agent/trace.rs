@@ -89,6 +89,18 @@ impl<'a> Trace<'a> {
         Ok(())
     }
 
+    /// Writes that something is not as it should be, though the work goes on.
+    ///
+    /// # Errors
+    /// If nobody reads on.
+    pub(super) fn warning(&self, text: &str) -> io::Result<()> {
+        if self.as_json {
+            return self.output.json(&serde_json::json!({ "warning": text }));
+        }
+        self.output.warning(text);
+        Ok(())
+    }
+
     /// Writes how far a call is.
     ///
     /// # Errors

@@ -271,3 +271,51 @@ fn nothing_is_kept_of_a_private_task() {
     ocelli(dir.path(), &on(&url, &["--private", "Hi"])).expect(0);
     assert!(!dir.path().join("data").exists());
 }
+
+/// What tools gave, as the last request tells it.
+fn results(asked: &Receiver<Asked>) -> Vec<String> {
+    let last = asked.iter().last().unwrap();
+    let tools = last.messages().iter().filter(|message| message["role"] == "tool");
+    tools.map(|message| message["content"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn tools_of_our_own_server_are_seen_before_they_are_used() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("pictures")).unwrap();
+    picture(&dir.path().join("pictures/a.png"), 56, 56);
+    picture(&dir.path().join("b.png"), 56, 56);
+    let server = format!("'{}' mcp --quiet --grant pictures", env!("CARGO_BIN_EXE_ocelli"));
+    let run = |args: &[&str], script| {
+        let (url, asked) = serve(script);
+        let run = ocelli(dir.path(), &on(&url, &[&["--mcp", &server], args, &["x"]].concat()));
+        (run, asked)
+    };
+    let (refused, _) = run(&[], Vec::new());
+    let refused = refused.expect(2);
+    assert!(refused.stderr.contains("+ caption [says that it changes nothing]: "), "{refused:#?}");
+    let (_, hash) = refused.stderr.split_once("--mcp-allow ").unwrap();
+    let hash = hash.split_whitespace().next().unwrap();
+    let (wrong, _) = run(&["--mcp-allow", &"0".repeat(64)], Vec::new());
+    wrong.expect(2);
+
+    let call = |arguments| Reply::Call("ocelli_caption", arguments);
+    let script = vec![
+        call(json!({ "file": "pictures/a.png", "max_tokens": 4 })),
+        call(json!({ "file": "pictures/../b.png" })),
+        call(json!({})),
+        Reply::Words("Done."),
+    ];
+    let (done, asked) = run(&["--mcp-allow", hash], script);
+    done.expect(0);
+    let results = results(&asked);
+    assert!(!results[0].is_empty() && !results[0].starts_with("error"), "{results:?}");
+    assert!(
+        results[1].contains("pictures/../b.png") && results[2].contains("give one picture"),
+        "{results:?}"
+    );
+    // It is remembered.
+    let (again, asked) = run(&[], vec![Reply::Words("Done.")]);
+    again.expect(0);
+    assert!(asked.recv().unwrap().names_of_tools().ends_with(&["ocelli_caption", "ocelli_ask"]));
+}

@@ -20,8 +20,8 @@ fn check(args: &[&str], name: &str) {
 fn help_reads_as_reviewed() {
     check(&["--help"], "ocelli.txt");
     for command in [
-        "caption", "ask", "chat", "agent", "sessions", "serve", "inspect", "bench", "eval", "quantize",
-        "compare",
+        "caption", "ask", "chat", "agent", "sessions", "serve", "mcp", "inspect", "bench", "eval",
+        "quantize", "compare",
     ] {
         check(&[command, "--help"], &format!("{command}.txt"));
     }

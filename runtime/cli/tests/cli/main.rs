@@ -4,6 +4,8 @@
 mod agent;
 mod bench;
 mod commands;
+#[cfg(target_os = "linux")]
+mod confine;
 mod damaged_models;
 mod embedded;
 mod expert_memory;

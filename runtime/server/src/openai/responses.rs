@@ -92,6 +92,7 @@ fn size(piece: &Piece) -> usize {
         Piece::Text(text) => text.len(),
         Piece::Picture(picture) => match &picture.source {
             Source::Base64(text) | Source::Url(text) => text.len(),
+            Source::Bytes(bytes) => bytes.len(),
         },
         Piece::Call(call) => call.name.len() + Value::Object(call.arguments.clone()).to_string().len(),
     }
