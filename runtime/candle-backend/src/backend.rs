@@ -360,6 +360,31 @@ impl Backend for Candle {
         ops::linears_in_integers(x, ws, path).map_err(device("linears"))
     }
 
+    fn gated(
+        &self,
+        x: &Tensor,
+        gate: (&Weight, Option<&Weight>),
+        up: (&Weight, Option<&Weight>),
+    ) -> Result<Tensor> {
+        let (Some(path), Some(gate_blocks), Some(up_blocks)) =
+            (self.integers, gate.0.blocks(), up.0.blocks())
+        else {
+            let [gate, up] = self.linears(x, [gate, up])?;
+            return self.swiglu(&gate, &up);
+        };
+        let (cols, [rows, inputs]) = (self.shape(x).1, [gate.0.shape().0, gate.0.shape().1]);
+        check("gated", cols == inputs && up.0.shape() == (rows, inputs), || {
+            let (up_rows, up_inputs) = up.0.shape();
+            format!("rows of {cols} through weights [{rows}, {inputs}] and [{up_rows}, {up_inputs}]")
+        })?;
+        let bias = |bias: Option<&Weight>| bias.map(|bias| bias.vector("gated", rows)).transpose();
+        let (gate_bias, up_bias) = (bias(gate.1)?, bias(up.1)?);
+        self.pack(gate_blocks)?;
+        self.pack(up_blocks)?;
+        let ws = [(gate_blocks, gate_bias.as_ref()), (up_blocks, up_bias.as_ref())];
+        ops::gated_in_integers(x, ws, path).map_err(device("gated"))
+    }
+
     fn rms_norm(&self, x: &Tensor, w: &Weight, eps: f32) -> Result<Tensor> {
         let w = w.vector("rms_norm", self.shape(x).1)?;
         match self.composed {

@@ -20,7 +20,7 @@ use candle_core::{CpuStorage, Device, Layout, Result, Shape, Storage, StorageRef
 pub(crate) use attention::{attend, attend_cached, attend_sequences};
 pub(crate) use cross_entropy::cross_entropy;
 pub(crate) use experts::{expert_mlp, expert_mlp_with_gradient};
-pub(crate) use linear::{linear, linear_stored, linears_in_integers};
+pub(crate) use linear::{gated_in_integers, linear, linear_stored, linears_in_integers};
 pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use pointwise::{add, gelu, gpas, swiglu};
 pub(crate) use rope::rope;

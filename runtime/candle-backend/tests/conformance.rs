@@ -54,6 +54,33 @@ fn packed_weights_change_no_bit() {
 }
 
 #[test]
+fn what_is_gated_at_once_has_the_same_bits() {
+    const SHAPE: [usize; 2] = [600, 512];
+    let b = Candle::cpu_in_integers().unwrap();
+    let values = |n: usize, step: f32| (0..n).map(|i| (i as f32 * step).sin()).collect::<Vec<_>>();
+    let weight = |name: &str, step: f32| {
+        let mut blocks = vec![0; DType::Q4_0.n_bytes(&SHAPE).unwrap()];
+        DType::Q4_0.quantize(&values(SHAPE[0] * SHAPE[1], step), &mut blocks, None).unwrap();
+        b.weight(RawTensor::new(name, DType::Q4_0, SHAPE.to_vec(), SharedBytes::new(blocks)).unwrap())
+            .unwrap()
+    };
+    let (gate, up) = (weight("gate", 0.37), weight("up", 0.61));
+    let bias = b.weight(RawTensor::from_f32("bias", &[SHAPE[0]], &values(SHAPE[0], 0.9))).unwrap();
+    for n in [1, 2, 13, 40] {
+        let x = b.tensor(&values(n * SHAPE[1], 0.11), SHAPE[1]).unwrap();
+        for bias in [None, Some(&bias)] {
+            let at_once = b.gated(&x, (&gate, bias), (&up, None)).unwrap();
+            let [gate, up] = b.linears(&x, [(&gate, bias), (&up, None)]).unwrap();
+            let in_turn = b.swiglu(&gate, &up).unwrap();
+            assert_eq!(at_once.to_vec2::<f32>().unwrap(), in_turn.to_vec2::<f32>().unwrap(), "{n} rows");
+        }
+    }
+    let narrow = b.tensor(&[1.0; 32], 32).unwrap();
+    let error = b.gated(&narrow, (&gate, None), (&up, None)).unwrap_err().to_string();
+    assert!(error.contains("rows of 32 through weights [600, 512]"), "{error}");
+}
+
+#[test]
 fn caches_of_smaller_types_are_near() {
     for (kv_type, bound) in [(KvType::F32, 1e-10), (KvType::F16, 1e-6), (KvType::Q8_0, 1e-3)] {
         let backend = Candle::cpu().with_kv_type(kv_type);

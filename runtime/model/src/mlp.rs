@@ -19,7 +19,7 @@ impl<B: Backend> Linear<B> {
         })
     }
 
-    /// The pair a backend's `linears` takes.
+    /// The pair that a backend takes.
     pub(crate) fn parts(&self) -> (&B::Weight, Option<&B::Weight>) {
         (&self.weight, self.bias.as_ref())
     }
@@ -64,7 +64,6 @@ impl<B: Backend> Mlp<B> {
 
     /// `x` and the result are `[n, hidden_size]`.
     pub(crate) fn forward(&self, b: &B, x: &B::Tensor) -> Result<B::Tensor> {
-        let [gate, up] = b.linears(x, [self.gate_proj.parts(), self.up_proj.parts()])?;
-        self.down_proj.forward(b, &b.swiglu(&gate, &up)?)
+        self.down_proj.forward(b, &b.gated(x, self.gate_proj.parts(), self.up_proj.parts())?)
     }
 }

@@ -191,6 +191,18 @@ pub trait Backend: Sized + 'static {
         Ok(ys?.try_into().unwrap_or_else(|_| unreachable!("one output a weight")))
     }
 
+    /// The first half of an MLP: [`swiglu`](Self::swiglu) of [`linears`](Self::linears) through `gate` and `up`.
+    /// Backends may do all in one pass.
+    fn gated(
+        &self,
+        x: &Self::Tensor,
+        gate: (&Self::Weight, Option<&Self::Weight>),
+        up: (&Self::Weight, Option<&Self::Weight>),
+    ) -> Result<Self::Tensor> {
+        let [gate, up] = self.linears(x, [gate, up])?;
+        self.swiglu(&gate, &up)
+    }
+
     /// [`attention`](Self::attention) over rows of several sequences, each with a cache of its own: rows
     /// `cu_seqlens[i]..cu_seqlens[i + 1]` are appended to `caches[i]` and see it up to themselves. Backends
     /// may do all in one pass.

@@ -337,6 +337,21 @@ impl<B: Backend> Backend for Profiled<B> {
         )
     }
 
+    fn gated(
+        &self,
+        x: &B::Tensor,
+        gate: (&B::Weight, Option<&B::Weight>),
+        up: (&B::Weight, Option<&B::Weight>),
+    ) -> Result<B::Tensor> {
+        self.profile.measure(
+            || self.backend.gated(x, gate, up),
+            |y| {
+                let account = |y| self.linear_account(x, &[gate.0, up.0], &[y, y]);
+                y.as_ref().map_or_else(|_| failed("gated"), account)
+            },
+        )
+    }
+
     fn attention_of_sequences(
         &self,
         qkv: [&B::Tensor; 3],

@@ -1,10 +1,13 @@
 //! `x · wᵀ + bias` for weights in any storage: exactly from the stored values, or with `x` rounded.
 
+use std::ops::Range;
+
 use ::kernels::{Activations, Columns, Matrix, Tile};
 use tensor::{DType, RawTensor};
 
 use super::EXACT_ROWS;
 use super::gemm::{Threads, TileMut, Tiles, View, matmul, matmul_tile};
+use super::pointwise::swiglu_in_place;
 use super::simd::dot;
 use crate::{Stored, team};
 
@@ -82,26 +85,17 @@ pub(crate) fn in_integers<const N: usize>(
     threads: Threads,
 ) -> [Vec<f32>; N] {
     let cols = ws.first().map_or(1, |(w, _)| w.cols());
-    let tile_values = Tile::MAX_ROWS * cols;
-    let chunks: Vec<&[f32]> = x.chunks(tile_values).collect();
-    let round = |i: usize| Tile::quantize(path, chunks[i], cols).expect("whole rows of whole blocks");
-    let tiles: Vec<Tile> = match threads {
-        Threads::All => team::map(chunks.len(), round),
-        Threads::One => (0..chunks.len()).map(round).collect(),
-    };
-    let x = Activations::from_tiles(x, cols, &tiles).expect("one tile for every few rows");
+    let tiles = rounded(x, cols, path, threads);
+    let x = Activations::from_tiles(x, cols, &tiles).expect(WHOLE_TILES);
     let mut ys = ws.map(|(w, _)| vec![0.0; x.n_rows() * w.rows()]);
     let mut parts = Vec::new();
-    let max_parts = PARTS_PER_THREAD * team::n_threads();
     for ((w, _), y) in ws.iter().zip(&mut ys) {
-        let rows = w.rows();
-        // As many parts as even the load out, none so small that handing it over costs more than it does.
-        let width = INTEGER_VALUES.div_ceil(cols).max(rows.div_ceil(max_parts)).next_multiple_of(64);
-        let matrix = w.matrix();
-        parts.extend(Columns::new(y, rows).chunks(width).enumerate().map(|(i, y)| (matrix, i * width, y)));
+        let (matrix, width) = (w.matrix(), width_of_parts(w));
+        parts
+            .extend(Columns::new(y, w.rows()).chunks(width).enumerate().map(|(i, y)| (matrix, i * width, y)));
     }
     let run = |(w, start, mut y): (Matrix<'_>, usize, Columns<'_>)| {
-        ::kernels::matmul(path, &x, &w, start..start + y.n_cols(), &mut y).expect("sizes fit");
+        ::kernels::matmul(path, &x, &w, start..start + y.n_cols(), &mut y).expect(FITTING);
     };
     match threads {
         Threads::All => team::for_each_of(parts, |_, part| run(part)),
@@ -114,6 +108,62 @@ pub(crate) fn in_integers<const N: usize>(
         }
     }
     ys
+}
+
+/// `silu(gate) · up` of the products that [`in_integers`] makes of two weights of one shape. Whoever makes some columns
+/// of both goes on with them at once.
+pub(crate) fn gated_in_integers(
+    x: &[f32],
+    gate: (&Stored, Option<&[f32]>),
+    up: (&Stored, Option<&[f32]>),
+    path: ::kernels::Path,
+    threads: Threads,
+) -> Vec<f32> {
+    let (rows, cols) = (gate.0.rows(), gate.0.cols());
+    let tiles = rounded(x, cols, path, threads);
+    let x = Activations::from_tiles(x, cols, &tiles).expect(WHOLE_TILES);
+    let mut y = vec![0.0; x.n_rows() * rows];
+    let width = width_of_parts(gate.0);
+    let multiply = |(w, bias): (&Stored, Option<&[f32]>), columns: Range<usize>, y: &mut Columns<'_>| {
+        ::kernels::matmul(path, &x, &w.matrix(), columns.clone(), y).expect(FITTING);
+        if let Some(bias) = bias.map(|bias| &bias[columns]) {
+            (0..x.n_rows()).for_each(|row| y.row(row).iter_mut().zip(bias).for_each(|(y, bias)| *y += bias));
+        }
+    };
+    let run = |i: usize, mut y: Columns<'_>| {
+        let columns = i * width..i * width + y.n_cols();
+        let mut scratch = vec![0.0; x.n_rows() * columns.len()];
+        let mut other = Columns::new(&mut scratch, columns.len());
+        multiply(gate, columns.clone(), &mut y);
+        multiply(up, columns, &mut other);
+        (0..x.n_rows()).for_each(|row| swiglu_in_place(y.row(row), other.row(row)));
+    };
+    let parts: Vec<_> = Columns::new(&mut y, rows).chunks(width).collect();
+    match threads {
+        Threads::All => team::for_each_of(parts, run),
+        Threads::One => parts.into_iter().enumerate().for_each(|(i, part)| run(i, part)),
+    }
+    y
+}
+
+const WHOLE_TILES: &str = "one tile for every few rows";
+const FITTING: &str = "sizes fit";
+
+/// `x` `[n, cols]` rounded to signed bytes, a tile for every few rows.
+fn rounded(x: &[f32], cols: usize, path: ::kernels::Path, threads: Threads) -> Vec<Tile> {
+    let chunks: Vec<&[f32]> = x.chunks(Tile::MAX_ROWS * cols).collect();
+    let round = |i: usize| Tile::quantize(path, chunks[i], cols).expect("whole rows of whole blocks");
+    match threads {
+        Threads::All => team::map(chunks.len(), round),
+        Threads::One => (0..chunks.len()).map(round).collect(),
+    }
+}
+
+/// Rows of a weight that are multiplied in one part: as many parts as even the load out, none so small that handing it
+/// over costs more than it does.
+fn width_of_parts(w: &Stored) -> usize {
+    let max_parts = PARTS_PER_THREAD * team::n_threads();
+    INTEGER_VALUES.div_ceil(w.cols()).max(w.rows().div_ceil(max_parts)).next_multiple_of(64)
 }
 
 /// Gradient of the input: `grad` `[n, rows]` through `w` `[rows, cols]` → `[n, cols]`.
@@ -139,7 +189,7 @@ pub(crate) fn weight_gradient(
 }
 
 /// Decodes `rows` of a weight whose sizes were checked when it was taken over.
-pub(crate) fn decode(w: &RawTensor, rows: std::ops::Range<usize>, out: &mut [f32]) {
+pub(crate) fn decode(w: &RawTensor, rows: Range<usize>, out: &mut [f32]) {
     let row_bytes = w.bytes.len() / w.rows();
     let bytes = &w.bytes.as_ref()[rows.start * row_bytes..rows.end * row_bytes];
     w.dtype.dequantize(bytes, out).expect("sizes were checked when the weight was taken over");
@@ -177,7 +227,7 @@ fn by_rows(
     x: &[f32],
     cols: usize,
     threads: Threads,
-    f: impl Fn(std::ops::Range<usize>, &mut TileMut<'_>) + Sync,
+    f: impl Fn(Range<usize>, &mut TileMut<'_>) + Sync,
 ) {
     if let Some(rows) = y.len().checked_div(x.len() / cols) {
         by_columns(y, rows, DOT_VALUES.div_ceil(cols), threads, f);
@@ -190,7 +240,7 @@ fn by_columns(
     rows: usize,
     tile_rows: usize,
     threads: Threads,
-    f: impl Fn(std::ops::Range<usize>, &mut TileMut<'_>) + Sync,
+    f: impl Fn(Range<usize>, &mut TileMut<'_>) + Sync,
 ) {
     let n = y.len() / rows.max(1);
     let tiles = Tiles::new(y, rows);

@@ -5,6 +5,7 @@ use tensor::Gelu;
 
 use super::exp::{erfc, exp, sigmoid};
 use super::rows::{for_chunks, for_chunks2};
+use super::simd::vectorize;
 
 /// `f(x)` of every value.
 pub(crate) fn map(x: &[f32], f: impl Fn(f32) -> f32 + Sync) -> Vec<f32> {
@@ -30,7 +31,17 @@ pub(crate) fn zip(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> V
 
 /// `silu(gate) · up`.
 pub(crate) fn swiglu(gate: &[f32], up: &[f32]) -> Vec<f32> {
-    zip(gate, up, |gate, up| gate * sigmoid(gate) * up)
+    zip(gate, up, gated)
+}
+
+/// [`swiglu`] in the place of `gate`, on this thread.
+pub(crate) fn swiglu_in_place(gate: &mut [f32], up: &[f32]) {
+    vectorize(|| gate.iter_mut().zip(up).for_each(|(gate, &up)| *gate = gated(*gate, up)));
+}
+
+#[inline(always)]
+fn gated(gate: f32, up: f32) -> f32 {
+    gate * sigmoid(gate) * up
 }
 
 /// Gradients of `gate` and `up`.

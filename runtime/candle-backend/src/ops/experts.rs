@@ -31,13 +31,13 @@ pub(crate) fn expert_mlp(
     let input_rows = groups.input_rows();
     let one = |e: usize, [gate, up, down]: [&Weight; 3]| -> Result<Vec<f32>> {
         let x = rows::gather(&x, cols, &input_rows[groups.rows(e)]);
-        let [gate, up] = match (gate.blocks(), up.blocks(), integers) {
+        let inner = match (gate.blocks(), up.blocks(), integers) {
             (Some(gate), Some(up), Some(path)) => {
-                linear::in_integers(&x, [(gate, None), (up, None)], path, Threads::All)
+                linear::gated_in_integers(&x, (gate, None), (up, None), path, Threads::All)
             }
-            _ => [linear_of(&x, gate, integers)?, linear_of(&x, up, integers)?],
+            _ => pointwise::swiglu(&linear_of(&x, gate, integers)?, &linear_of(&x, up, integers)?),
         };
-        linear_of(&pointwise::swiglu(&gate, &up), down, integers)
+        linear_of(&inner, down, integers)
     };
     let chosen: Vec<(usize, usize)> =
         (0..groups.n_experts()).map(|e| (e, groups.rows(e).len())).filter(|&(_, n)| n > 0).collect();

@@ -42,6 +42,19 @@ pub(crate) fn linears_in_integers<const N: usize>(
     Ok(ys.try_into().expect("one output a weight"))
 }
 
+/// `silu(gate) · up` of the products with two weights of one shape, in integers as [`linears_in_integers`].
+pub(crate) fn gated_in_integers(
+    x: &Tensor,
+    ws: [(&Stored, Option<&Tensor>); 2],
+    path: ::kernels::Path,
+) -> Result<Tensor> {
+    let [gate_bias, up_bias] = ws.map(|(_, bias)| bias.map(values).transpose());
+    let (gate_bias, up_bias) = (gate_bias?, up_bias?);
+    let [gate, up] = [(ws[0].0, gate_bias.as_deref()), (ws[1].0, up_bias.as_deref())];
+    let y = kernel::gated_in_integers(&values(x)?, gate, up, path, Threads::All);
+    Tensor::from_vec(y, (x.dims()[0], ws[0].0.rows()), &Device::Cpu)
+}
+
 struct Linear;
 
 impl Linear {

@@ -126,12 +126,15 @@ struct Gated {
 }
 
 impl Case for Gated {
-    const OPS: &'static [&'static str] = &["swiglu", "linears"];
+    const OPS: &'static [&'static str] = &["gated", "swiglu", "linears"];
 
     async fn run<B: Backend>(&self, b: &B) -> Result<Vec<Values>> {
         let [gate_proj, up_proj] = [self.ws[0].on(b)?, self.ws[1].on(b)?];
         let bias = self.bias.as_ref().map(|bias| bias.on(b)).transpose()?;
-        let [gate, up] = b.linears(&self.x.on(b)?, [(&gate_proj, bias.as_ref()), (&up_proj, None)])?;
-        Ok(vec![Values::rows(b, &b.swiglu(&gate, &up)?).await?])
+        let (x, gate, up) = (self.x.on(b)?, (&gate_proj, bias.as_ref()), (&up_proj, None));
+        let at_once = b.gated(&x, gate, up)?;
+        let [gate, up] = b.linears(&x, [gate, up])?;
+        let in_turn = b.swiglu(&gate, &up)?;
+        Ok(vec![Values::rows(b, &at_once).await?, Values::rows(b, &in_turn).await?])
     }
 }
