@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -40,6 +40,7 @@ pub(crate) const METRICS: &str = "/metrics";
 pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let is_counted = app.has_route(&path);
+    let is_unrouted = request.extensions().get::<MatchedPath>().is_none();
     let origin = match app.access.origin(request.headers()) {
         Ok(origin) => origin,
         Err(problem) => return app.counted(&path, dialect::of(&path).error(&problem)),
@@ -47,7 +48,7 @@ pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: N
     let admitted = app.access.host(&request).and_then(|()| {
         let is_preflight = request.method() == Method::OPTIONS;
         // A browser that opens a page cannot send a key; the page sends it to the APIs.
-        let is_page = app.has_pages && !is_api(&path);
+        let is_page = app.has_pages && is_unrouted && !is_api(&path);
         match is_preflight || is_page || path == HEALTH {
             true => Ok(()),
             false => app.access.key(request.headers()),

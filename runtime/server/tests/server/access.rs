@@ -4,7 +4,7 @@ use std::io::Write;
 
 use axum::routing::get;
 use serde_json::json;
-use server::{Access, KeyHash, Options, Server, new_key};
+use server::{Access, KeyHash, Options, Routes, Server, new_key};
 
 use crate::support::{MODEL, Reply, Running};
 
@@ -108,14 +108,18 @@ fn other_addresses_need_a_key() {
 fn pages_need_no_key_but_all_else_does() {
     let access = Access { key: Some(KeyHash::of("secret")), ..Access::default() };
     let pages = axum::Router::new().route("/", get(|| async { "a page" }));
-    let server = Running::at("0.0.0.0:0", Options { access, pages: Some(pages), ..Options::default() });
+    let further = Routes::new(|_| axum::Router::new().route("/further", get(|| async { "a tool" })));
+    let (pages, routes) = (Some(pages), Some(further));
+    let server = Running::at("0.0.0.0:0", Options { access, pages, routes, ..Options::default() });
     assert_eq!(server.get("/").expect(200).body, "a page");
     server.get("/none").expect(404);
     server.send("GET", "/", &["Host: evil.example"], "").expect(403);
-    for path in ["/v1/models", "/v1/none", "/api/tags", "/metrics"] {
+    for path in ["/v1/models", "/v1/none", "/api/tags", "/metrics", "/further"] {
         server.get(path).expect(401);
     }
-    server.send("GET", "/metrics", &[&server.host(), "Authorization: Bearer secret"], "").expect(200);
+    for path in ["/metrics", "/further"] {
+        server.send("GET", path, &[&server.host(), "Authorization: Bearer secret"], "").expect(200);
+    }
 }
 
 #[test]
