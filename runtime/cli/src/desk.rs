@@ -49,6 +49,8 @@ pub(crate) struct Desk {
     /// The tools of a task; each has its own.
     pub(crate) toolbox: Box<dyn Fn() -> anyhow::Result<Toolbox> + Send + Sync>,
     pub(crate) tasks: Tasks,
+    /// A PNG file that the page is to look at, once.
+    pub(crate) look: Mutex<Option<Vec<u8>>>,
 }
 
 /// The tasks that are under way, by their sessions.
@@ -84,6 +86,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Router {
     Router::new()
         .route(&at("/sessions"), get(conversations::list).post(begin))
         .route(&at("/search"), post(conversations::search))
+        .route(&at("/look"), get(look))
         .route(&at("/sessions/{id}"), get(conversations::show).post(go_on).delete(conversations::delete))
         .route(&at("/sessions/{id}/pictures/{picture}"), get(conversations::picture))
         .route(&at("/sessions/{id}/decision"), post(decide))
@@ -129,6 +132,16 @@ async fn decide(
 async fn stop(State(desk): State<Arc<Desk>>, Path(id): Path<String>) -> Result<StatusCode> {
     desk.tasks.find(&SessionId(id))?.stop();
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn look(State(desk): State<Arc<Desk>>) -> Result<Response> {
+    let png = desk.look.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let png = png.ok_or_else(|| Failure(StatusCode::NOT_FOUND, "there is nothing to look at".into()))?;
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("image/png")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok((headers, png).into_response())
 }
 
 /// The JSON of a request.

@@ -15,6 +15,8 @@ mod chat;
 mod compare;
 mod confine;
 mod desk;
+#[cfg(all(feature = "desktop", target_os = "linux"))]
+mod desktop;
 mod embedded;
 mod eval;
 mod fit;
@@ -60,6 +62,8 @@ enum Command {
     Sessions(sessions::SessionsArgs),
     Serve(serve::ServeArgs),
     Mcp(mcp::McpArgs),
+    #[cfg(all(feature = "desktop", target_os = "linux"))]
+    Desktop(desktop::DesktopArgs),
     Inspect(inspect::InspectArgs),
     Bench(bench::BenchArgs),
     Eval(eval::EvalArgs),
@@ -85,6 +89,8 @@ impl Command {
             Command::Agent(args) => args.model.threads,
             Command::Serve(args) => args.model.threads,
             Command::Mcp(args) => args.model.threads,
+            #[cfg(all(feature = "desktop", target_os = "linux"))]
+            Command::Desktop(args) => args.serve.model.threads,
             Command::Bench(args) => args.model.threads,
             Command::Eval(args) => args.model.threads,
             Command::Quantize(args) => args.threads,
@@ -143,6 +149,8 @@ fn run(command: Command, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Sessions(args) => sessions::run(args, output),
         Command::Serve(args) => serve::run(args, output),
         Command::Mcp(args) => mcp::run(args, output),
+        #[cfg(all(feature = "desktop", target_os = "linux"))]
+        Command::Desktop(args) => desktop::run(args, output),
         Command::Inspect(args) => inspect::run(args, output),
         Command::Bench(args) => bench::run(args, output),
         Command::Eval(args) => eval::run(args, output),

@@ -4,14 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use ::agent::tools::Folders;
 use anyhow::{Context, bail};
 use axum::Router;
 use clap::Args;
 use engine::GenerateOptions;
-use server::{Access, Options, Routes, Server};
+use server::{Access, Options, Routes, Server, Stop};
 
 use crate::Outcome;
 use crate::agent::{RULES, ToolArgs};
@@ -63,7 +63,43 @@ pub(crate) struct ServeArgs {
     pub(crate) model: ModelArgs,
 }
 
+impl ServeArgs {
+    /// Whether no other machine can ask.
+    #[cfg(all(feature = "desktop", target_os = "linux"))]
+    pub(crate) fn is_for_this_machine(&self) -> bool {
+        self.listen.ip().is_loopback()
+    }
+}
+
+/// A server that is about to answer.
+#[cfg_attr(
+    not(all(feature = "desktop", target_os = "linux")),
+    expect(dead_code, reason = "the rest is for `ocelli desktop`")
+)]
+pub(crate) struct Served {
+    /// For a browser on this machine.
+    pub(crate) url: String,
+    /// What its page has beside the model, if that can be kept.
+    pub(crate) desk: Option<Arc<Desk>>,
+    pub(crate) stop: Stop,
+}
+
 pub(crate) fn run(args: ServeArgs, output: &mut Output) -> anyhow::Result<Outcome> {
+    let open = args.open;
+    serve(args, output, |served, output| {
+        if open && let Err(error) = open::that(&served.url) {
+            output.warning(&format!("cannot open a browser: {error}"));
+        }
+        Ok(())
+    })
+}
+
+/// Serves until it is stopped. `ready` is called when the address is known.
+pub(crate) fn serve(
+    args: ServeArgs,
+    output: &mut Output,
+    ready: impl FnOnce(Served, &Output) -> anyhow::Result<()>,
+) -> anyhow::Result<Outcome> {
     output.set_quiet(args.quiet);
     let files = args.model.files()?;
     let batch = args.model.batch_of(&files, output)?;
@@ -92,10 +128,16 @@ pub(crate) fn run(args: ServeArgs, output: &mut Output) -> anyhow::Result<Outcom
         },
         n_slots: args.slots.into(),
         queue: args.queue.into(),
-        routes: Some(Routes::new(move |asker| mcp::routes(asker, Arc::clone(&folders)))),
+        routes: Some(Routes::new({
+            let desk = desk.clone();
+            move |asker| {
+                let mcp = mcp::routes(asker, Arc::clone(&folders));
+                mcp.merge(desk.clone().map_or_else(Router::new, desk::routes))
+            }
+        })),
         granted: args.grant,
         access: Access { key, origins: args.allow_origin, hosts: args.allow_host, ..Access::default() },
-        pages: pages(desk.clone().map_or_else(Router::new, desk::routes)),
+        pages: pages(),
         ..Options::default()
     };
     output.note(&format!("{} is served as `{}`; Ctrl-C ends", files.name(), options.model));
@@ -103,7 +145,7 @@ pub(crate) fn run(args: ServeArgs, output: &mut Output) -> anyhow::Result<Outcom
     let address = server.address()?;
     let url = format!("http://{}", shown(address));
     output.line(&url)?;
-    if let Some(desk) = desk {
+    if let Some(desk) = &desk {
         desk.url.set(format!("http://{}", own(address))).expect("it is set here only");
     }
 
@@ -116,11 +158,7 @@ pub(crate) fn run(args: ServeArgs, output: &mut Output) -> anyhow::Result<Outcom
         stop.stop();
     })
     .context("cannot listen for Ctrl-C")?;
-    if args.open
-        && let Err(error) = open::that(&url)
-    {
-        output.warning(&format!("cannot open a browser: {error}"));
-    }
+    ready(Served { url, desk, stop: server.stop() }, output)?;
     server.run(&batch)?;
     Ok(Outcome::Done)
 }
@@ -144,19 +182,16 @@ fn desk(model: String, tools: ToolArgs) -> anyhow::Result<Desk> {
         rules: settings::folder()?.join(RULES),
         toolbox: Box::new(move || tools.toolbox()),
         tasks: Tasks::default(),
+        look: Mutex::default(),
     })
 }
 
-/// The page, and what it asks for.
-#[cfg(feature = "page")]
-fn pages(desk: Router) -> Option<Router> {
-    Some(desk.merge(crate::page::routes()))
-}
-
-/// There is no page inside that could ask.
-#[cfg(not(feature = "page"))]
-fn pages(_: Router) -> Option<Router> {
-    None
+/// The page, if it is inside.
+fn pages() -> Option<Router> {
+    #[cfg(feature = "page")]
+    return Some(crate::page::routes());
+    #[cfg(not(feature = "page"))]
+    return None;
 }
 
 /// Where this program reaches itself.

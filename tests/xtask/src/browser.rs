@@ -19,13 +19,25 @@ pub(crate) fn tests() -> Result<Vec<Command>, String> {
         eprintln!("== browser tests passed over: there is no Node.js 20 with npm to drive {chromium}");
         return Ok(Vec::new());
     }
+    let tests = ["page", "storage", "access", "served", "package", "memory", "gpu"];
+    commands(chromium, &page, "ocelli/page", &tests)
+}
+
+/// The program in the tray of a desktop that is not there.
+pub(crate) fn desktop() -> Result<Vec<Command>, String> {
+    let page = web::build()?;
+    let chromium = chromium().ok_or("there is no Chromium; on Debian, install chromium")?;
+    commands(chromium, &page, "ocelli/desktop", &["desktop"])
+}
+
+/// Builds the program with this feature, then runs these tests.
+fn commands(chromium: &str, page: &Path, feature: &str, tests: &[&str]) -> Result<Vec<Command>, String> {
     let mut test = Command::new("node");
     test.args(["--test", "--test-concurrency=1", "--test-reporter=spec"]);
-    let tests = ["page", "storage", "access", "served", "package", "memory", "gpu"];
-    test.args(tests.map(|name| format!("tests/browser/{name}.test.mjs")));
-    let install = prepare(&mut test, chromium, &page, &["--omit=optional"])?;
-    let mut program = cargo("build --workspace --locked --quiet --features ocelli/page");
-    program.env(web::PAGE, &page);
+    test.args(tests.iter().map(|name| format!("tests/browser/{name}.test.mjs")));
+    let install = prepare(&mut test, chromium, page, &["--omit=optional"])?;
+    let mut program = cargo(&format!("build --workspace --locked --quiet --features {feature}"));
+    program.env(web::PAGE, page);
     Ok(vec![program, install, test])
 }
 

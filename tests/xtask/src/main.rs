@@ -41,7 +41,7 @@ const fn on_request(
     Check { name, about, on_request: true, commands }
 }
 
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 13] = [
     always("fmt", "formatting", || Ok(vec![cargo("fmt --all --check")])),
     always("clippy", "lints, warnings denied", clippy),
     always("doc", "documentation, warnings denied", doc),
@@ -50,6 +50,13 @@ const CHECKS: [Check; 12] = [
     always("clients", "the official Python clients against `ocelli serve`, and a small real model", clients),
     always("readme", "the commands of README.md", readme),
     on_request("browser", "the page and the JavaScript package in Chromium", browser::tests),
+    on_request(
+        "desktop",
+        "`ocelli desktop` on a virtual screen (needs xvfb, xdotool, x11-xserver-utils, dbus and libglib2.0-bin on Debian, \
+         and to build it libxcb1-dev, libxcb-randr0-dev, libdbus-1-dev, libpipewire-0.3-dev, libwayland-dev, libegl-dev, \
+         libgbm-dev and clang)",
+        browser::desktop,
+    ),
     on_request(
         "miri",
         "mapped blocks and their kernels under Miri (needs `rustup +nightly component add miri`)",
@@ -97,6 +104,7 @@ fn usage() -> ExitCode {
     eprintln!("  --build-only    build the page and the npm package, and end");
     eprintln!("  --no-build      serve what was built before");
     eprintln!("  --into-program  build `ocelli` with the page inside, for `ocelli serve`");
+    eprintln!("  --desktop       that, with `ocelli desktop`");
     eprintln!("  --bench FILE    measure that GGUF file in Chromium, in turns with wllama");
     ExitCode::from(2)
 }

@@ -28,8 +28,8 @@ pub(crate) struct Options {
     build: bool,
     serve: bool,
     port: u16,
-    /// Whether it becomes a part of the program.
-    into_program: bool,
+    /// The feature of the program that it becomes a part of.
+    into_program: Option<&'static str>,
     /// A model to measure.
     bench: Option<String>,
 }
@@ -37,13 +37,14 @@ pub(crate) struct Options {
 impl Options {
     /// `None` if an option is not known.
     pub(crate) fn parse(options: &[&str]) -> Option<Self> {
-        let mut parsed = Self { build: true, serve: true, port: 8000, into_program: false, bench: None };
+        let mut parsed = Self { build: true, serve: true, port: 8000, into_program: None, bench: None };
         let mut options = options.iter();
         while let Some(option) = options.next() {
             match *option {
                 "--build-only" => parsed.serve = false,
                 "--no-build" => parsed.build = false,
-                "--into-program" => parsed.into_program = true,
+                "--into-program" => parsed.into_program = parsed.into_program.or(Some("page")),
+                "--desktop" => parsed.into_program = Some("desktop"),
                 "--bench" => parsed.bench = Some((*options.next()?).to_owned()),
                 "--port" => parsed.port = options.next()?.parse().ok()?,
                 _ => return None,
@@ -66,8 +67,8 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
     if let Some(model) = &options.bench {
         return browser::bench(&page, model);
     }
-    if options.into_program {
-        succeed(cargo("build --locked --release -p ocelli --features page").env(PAGE, &page))?;
+    if let Some(feature) = options.into_program {
+        succeed(cargo(&format!("build --locked --release -p ocelli --features {feature}")).env(PAGE, &page))?;
         eprintln!("program: {}", target_folder()?.join("release/ocelli").display());
         return Ok(());
     }

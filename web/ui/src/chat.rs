@@ -16,6 +16,7 @@ use crate::kept::Conversations;
 use crate::markdown_view::Markdown;
 use crate::news::{self, Ask, News, Outcome, Speaker};
 use crate::page;
+use crate::region::RegionDialog;
 use crate::saw::Saw;
 use crate::steps::{Question, Step, Steps};
 
@@ -563,6 +564,21 @@ pub(crate) fn ChatView() -> impl IntoView {
             chat.attach(files);
         }
     });
+    // The program that opened this page may want something looked at.
+    let shown = RwSignal::new_local(None::<File>);
+    if page::is_served() {
+        spawn_local(async move {
+            let key = app.desk_untracked().unwrap_or_default().key;
+            match page::look(&key).await {
+                Ok(Some(picture)) => {
+                    app.view.set(View::Chat);
+                    shown.set(Some(picture));
+                }
+                Ok(None) => {}
+                Err(error) => app.say(&page::message(&error)),
+            }
+        });
+    }
     let on_drop = move |event: leptos::ev::DragEvent| {
         event.prevent_default();
         if let Some(files) = event.data_transfer().and_then(|data| data.files()) {
@@ -609,6 +625,10 @@ pub(crate) fn ChatView() -> impl IntoView {
             </div>
         </Show>
         <Composer chat/>
+        <RegionDialog picture=shown take=move |part| {
+            chat.attach(vec![part]);
+            page::focus("message");
+        }/>
         <Conversations desk=Signal::derive(move || app.desk()) is_open=chat.is_listing choose=move |id| chat.open(id)/>
     }
 }

@@ -35,6 +35,8 @@ mod page;
 #[cfg(target_family = "wasm")]
 mod picker;
 #[cfg(target_family = "wasm")]
+mod region;
+#[cfg(target_family = "wasm")]
 mod saw;
 #[cfg(target_family = "wasm")]
 mod steps;

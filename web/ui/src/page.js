@@ -81,6 +81,38 @@ export async function deskBytes(path, key) {
   return bytes(await (await askDesk("GET", path, key)).blob());
 }
 
+// What that program wants looked at: a picture of the screen. The address that opened the page says that there is one.
+export async function look(key) {
+  const url = new URL(location.href);
+  if (!url.searchParams.has("look")) return undefined;
+  url.searchParams.delete("look");
+  history.replaceState(null, "", url);
+  return new File([await (await askDesk("GET", "/look", key)).blob()], "screen.png", { type: "image/png" });
+}
+
+// Where a pointer is in an element, in percent.
+export function place(event, id) {
+  const { left, top, width, height } = document.getElementById(id).getBoundingClientRect();
+  const within = (value) => Math.min(100, Math.max(0, 100 * value));
+  return [within((event.clientX - left) / width), within((event.clientY - top) / height)];
+}
+
+// A part of a picture, given in percent.
+export async function cut(file, x, y, width, height) {
+  const picture = await createImageBitmap(file);
+  const [left, top] = [(picture.width * x) / 100, (picture.height * y) / 100].map(Math.round);
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round((picture.width * width) / 100));
+  canvas.height = Math.max(1, Math.round((picture.height * height) / 100));
+  canvas.getContext("2d").drawImage(picture, -left, -top);
+  const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+  return new File([blob], "region.png", { type: "image/png" });
+}
+
+export function objectUrl(blob) {
+  return URL.createObjectURL(blob);
+}
+
 // Does a task; `told` hears each line when it is there.
 export async function deskLines(path, key, body, told) {
   const reader = (await askDesk("POST", path, key, body)).body.pipeThrough(new TextDecoderStream()).getReader();

@@ -37,6 +37,14 @@ extern "C" {
         body: &str,
         told: &Closure<dyn FnMut(String)>,
     ) -> Result<(), JsValue>;
+    #[wasm_bindgen(catch, js_name = look)]
+    async fn look_raw(key: &str) -> Result<JsValue, JsValue>;
+    #[wasm_bindgen(js_name = place)]
+    fn place_raw(event: &JsValue, id: &str) -> Vec<f64>;
+    #[wasm_bindgen(catch, js_name = cut)]
+    async fn cut_raw(file: &File, x: f64, y: f64, width: f64, height: f64) -> Result<JsValue, JsValue>;
+    #[wasm_bindgen(js_name = objectUrl)]
+    pub(crate) fn object_url(blob: &Blob) -> String;
     #[wasm_bindgen(catch, js_name = openCamera)]
     pub(crate) async fn open_camera() -> Result<JsValue, JsValue>;
     #[wasm_bindgen(catch, js_name = openScreen)]
@@ -88,6 +96,21 @@ pub(crate) async fn bytes(blob: &Blob) -> Result<Vec<u8>, JsValue> {
 /// What a video shows now, as a PNG file whose longer side is at most `longest`.
 pub(crate) async fn frame(video: &HtmlVideoElement, longest: u32) -> Result<File, JsValue> {
     Ok(frame_raw(video, longest).await?.unchecked_into())
+}
+
+/// What the program that serves this page wants looked at, if it opened the page for that.
+pub(crate) async fn look(key: &str) -> Result<Option<File>, JsValue> {
+    Ok(look_raw(key).await?.dyn_into().ok())
+}
+
+/// Where a pointer is in the element of that id, in percent of its width and height.
+pub(crate) fn place(event: &JsValue, id: &str) -> [f64; 2] {
+    place_raw(event, id).try_into().unwrap_or_default()
+}
+
+/// A part of a picture, given in percent.
+pub(crate) async fn cut(file: &File, x: f64, y: f64, width: f64, height: f64) -> Result<File, JsValue> {
+    Ok(cut_raw(file, x, y, width, height).await?.unchecked_into())
 }
 
 /// What a JavaScript error says.

@@ -121,6 +121,12 @@ words! {
     this_machine: "This machine", "本机";
     this_machine_text: "The program that serves this page computes, keeps conversations and can use tools.", "由提供此页面的程序计算，它保存对话并可使用工具。";
     served: "Everything is computed by the program that serves this page, and conversations are kept there.", "一切由提供此页面的程序计算，对话也保存在那里。";
+    choose_region: "Ask about a region", "就某一区域提问";
+    drag_region: "Drag across what you want to ask about, or give its place in percent.", "拖动选择要提问的区域，或以百分比输入其位置。";
+    left: "Left", "左";
+    top: "Top", "上";
+    width: "Width", "宽";
+    height: "Height", "高";
     conversations: "Conversations", "历史对话";
     search: "Search", "搜索";
     none_kept: "Nothing found.", "没有内容。";

@@ -70,6 +70,7 @@ impl Office {
             rules: folder.path().join("approvals.json"),
             toolbox: Box::new(move || tools.toolbox()),
             tasks: Tasks::default(),
+            look: Mutex::new(Some(b"PNG".to_vec())),
         };
         let address = listen(routes(Arc::new(desk))).await;
         let client = remote::client().unwrap();
@@ -276,6 +277,15 @@ async fn conversations_are_listed_shown_and_deleted() {
     }
     assert_eq!(json_of(office.get("/sessions").await).await, json!([]));
     assert_eq!(office.get(&format!("/sessions/{session}")).await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn what_is_to_be_looked_at_is_given_once() {
+    let office = Office::open([]).await;
+    let look = office.get("/look").await;
+    assert_eq!(look.headers()["content-type"], "image/png");
+    assert_eq!(&look.bytes().await.unwrap()[..], b"PNG");
+    assert_eq!(office.get("/look").await.status(), StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
