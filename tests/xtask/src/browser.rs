@@ -36,7 +36,7 @@ fn commands(chromium: &str, page: &Path, feature: &str, tests: &[&str]) -> Resul
     test.args(["--test", "--test-concurrency=1", "--test-reporter=spec"]);
     test.args(tests.iter().map(|name| format!("tests/browser/{name}.test.mjs")));
     let install = prepare(&mut test, chromium, page, &["--omit=optional"])?;
-    let mut program = cargo(&format!("build --workspace --locked --quiet --features {feature}"));
+    let mut program = cargo(&format!("build --workspace --bin ocelli --locked --quiet --features {feature}"));
     program.env(web::PAGE, page);
     Ok(vec![program, install, test])
 }
