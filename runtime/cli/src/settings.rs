@@ -64,7 +64,7 @@ pub(crate) fn write(name: &str, value: &impl Serialize) -> anyhow::Result<()> {
     write_at(&folder()?.join(name), value)
 }
 
-/// As [`write`], to any file.
+/// As [`write()`], to any file.
 pub(crate) fn write_at(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value)?;
     sessions::write_privately(path, text.as_bytes())
