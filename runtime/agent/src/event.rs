@@ -53,6 +53,13 @@ pub enum Event {
     Finished(Outcome),
 }
 
+impl Event {
+    /// Whether it is a piece of words that come again as a whole.
+    pub fn is_piece(&self) -> bool {
+        matches!(self, Self::Reasoning(_) | Self::Text(_))
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -127,6 +127,15 @@ impl Part {
     pub fn text(origin: Origin, text: impl Into<String>) -> Self {
         Self { origin, content: Content::Text(text.into()) }
     }
+
+    /// A picture file, whose bytes go to `pictures`.
+    ///
+    /// # Errors
+    /// If it is none that can be decoded.
+    pub fn picture(origin: Origin, bytes: Vec<u8>, pictures: &mut Pictures) -> vision::Result<Self> {
+        vision::decode(&bytes, &vision::DecodeOptions::default())?;
+        Ok(Self { origin, content: Content::Picture(pictures.add(bytes)) })
+    }
 }
 
 impl Turn {

@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ::agent::{
-    Approver, Choice, Content, Event, Limits, Nobody, Origin, Part, Pictures, Policy, Role, Run,
-    Surroundings, Turn, Watcher, drive,
+    Approver, Choice, Event, Limits, Nobody, Origin, Part, Pictures, Policy, Role, Run, Surroundings, Turn,
+    Watcher, drive,
 };
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
@@ -171,8 +171,7 @@ impl Watch<'_> {
 
 impl Watcher for Watch<'_> {
     fn event(&mut self, run: &Run, pictures: &Pictures, event: &Event) -> ControlFlow<()> {
-        // Pieces come again as a whole.
-        if self.outcome.is_ok() && !matches!(event, Event::Reasoning(_) | Event::Text(_)) {
+        if self.outcome.is_ok() && !event.is_piece() {
             self.outcome = self.keep(run, pictures);
         }
         if self.outcome.is_ok() {
@@ -236,9 +235,8 @@ impl AgentArgs {
         let mut parts = Vec::new();
         for path in &self.image {
             let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            vision::decode(&bytes, &vision::DecodeOptions::default())
-                .map_err(|error| name_it(error.into(), path))?;
-            parts.push(Part { origin: Origin::Picture, content: Content::Picture(pictures.add(bytes)) });
+            let part = Part::picture(Origin::Picture, bytes, pictures);
+            parts.push(part.map_err(|error| name_it(error.into(), path))?);
         }
         parts.push(Part::text(Origin::User, task));
         Ok(Some(Turn::new(Role::User, parts)))

@@ -1,6 +1,6 @@
 //! What a call of another program's tool gave, for the model to read.
 
-use agent::{Content, Origin, Part, Pictures, ToolOutput};
+use agent::{Origin, Part, Pictures, ToolOutput};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rmcp::model::{CallToolResult, ContentBlock, ResourceContents};
@@ -60,12 +60,8 @@ impl Parts {
             return self.note("[one picture more than is shown]");
         }
         let bytes = STANDARD.decode(base64).ok();
-        let is_picture = |bytes: &Vec<u8>| vision::decode(bytes, &vision::DecodeOptions::default()).is_ok();
-        match bytes.filter(is_picture) {
-            Some(bytes) => {
-                self.parts
-                    .push(Part { origin: Origin::Tool, content: Content::Picture(pictures.add(bytes)) });
-            }
+        match bytes.and_then(|bytes| Part::picture(Origin::Tool, bytes, pictures).ok()) {
+            Some(part) => self.parts.push(part),
             None => self.note("[a picture that cannot be read]"),
         }
     }
@@ -77,7 +73,7 @@ impl Parts {
 
 #[cfg(test)]
 mod tests {
-    use agent::{Role, Turn};
+    use agent::{Content, Role, Turn};
 
     use super::*;
 

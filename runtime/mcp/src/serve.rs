@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use agent::read_arguments;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rmcp::model::{
@@ -169,19 +170,17 @@ fn tools() -> Vec<Tool> {
 }
 
 /// Reads what a tool was called with.
-fn question(tool: &str, arguments: JsonObject) -> std::result::Result<Question, String> {
-    let arguments = Value::Object(arguments);
-    let wrong = |error: serde_json::Error| format!("the arguments: {error}");
+fn question(tool: &str, arguments: &JsonObject) -> std::result::Result<Question, String> {
     let (text, images, files, tokens) = match tool {
         "caption" => {
-            let it: CaptionArguments = serde_json::from_value(arguments).map_err(wrong)?;
+            let it: CaptionArguments = read_arguments(arguments)?;
             if it.image.is_some() == it.file.is_some() {
                 return Err("give one picture, as `image` or as `file`".into());
             }
             (None, Vec::from_iter(it.image), Vec::from_iter(it.file), it.max_tokens)
         }
         _ => {
-            let it: AskArguments = serde_json::from_value(arguments).map_err(wrong)?;
+            let it: AskArguments = read_arguments(arguments)?;
             (Some(it.question), it.images, it.files, it.max_tokens)
         }
     };
@@ -260,7 +259,7 @@ impl ServerHandler for Eyes {
             let message = format!("there is no tool `{}`; `caption` and `ask` are", request.name);
             return Err(ErrorData::invalid_params(message, None));
         }
-        let answer = match question(&request.name, request.arguments.unwrap_or_default()) {
+        let answer = match question(&request.name, &request.arguments.unwrap_or_default()) {
             Ok(question) => self.answer(question, &context).await,
             Err(error) => Err(error),
         };

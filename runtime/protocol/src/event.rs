@@ -128,10 +128,11 @@ impl Event {
 }
 
 /// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// The model ended it.
+    #[default]
     Eos,
     /// A stop text came.
     StopString,
@@ -143,8 +144,8 @@ pub enum StopReason {
     Cancelled,
 }
 
-/// What the model said, and what that took.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What the model said, and what that took. The default is one of which nothing is known yet.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// The answer.
     pub text: String,

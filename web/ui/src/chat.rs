@@ -369,19 +369,7 @@ struct Told {
 
 impl Told {
     fn new(chat: Chat, turn: Turn) -> Self {
-        let answer = Answer {
-            text: String::new(),
-            reasoning: None,
-            stop_reason: StopReason::Eos,
-            prompt_tokens: 0,
-            cached_tokens: 0,
-            generated_tokens: 0,
-            ttft_ms: 0.0,
-            prefill_ms: 0.0,
-            decode_ms: 0.0,
-            notes: Vec::new(),
-            gpu: None,
-        };
+        let answer = Answer::default();
         Self { chat, turn, started: page::now(), first: None, is_begun: false, answer }
     }
 

@@ -83,19 +83,7 @@ impl Remote {
             "stream": true,
             "stream_options": {"include_usage": true},
         });
-        let mut answer = Answer {
-            text: String::new(),
-            reasoning: None,
-            stop_reason: StopReason::Eos,
-            prompt_tokens: 0,
-            cached_tokens: 0,
-            generated_tokens: 0,
-            ttft_ms: 0.0,
-            prefill_ms: 0.0,
-            decode_ms: 0.0,
-            notes: Vec::new(),
-            gpu: None,
-        };
+        let mut answer = Answer::default();
         match self.stream(id, &request.to_string(), signal, tell, started, &mut answer).await {
             Err(Problem::Cancelled) => answer.stop_reason = StopReason::Cancelled,
             other => other?,

@@ -21,37 +21,35 @@ impl<'a> AtTerminal<'a> {
 impl Approver for AtTerminal<'_> {
     fn decide<'a>(&'a mut self, ask: &'a Ask) -> LocalFuture<'a, Decision> {
         Box::pin(async move {
-            self.output.reply(&question(ask));
-            loop {
-                self.output.prompt();
-                let mut line = String::new();
-                match io::stdin().lock().read_line(&mut line) {
-                    Ok(0) | Err(_) => return Decision::no("nobody answered"),
-                    Ok(_) => {}
-                }
-                match decision(&line, ask) {
-                    Some(decision) => return decision,
-                    None => self.output.reply("y, n, a or v?"),
-                }
-            }
+            let answer = answer(self.output, &question(ask), "y, n, a or v?", |line| decision(line, ask));
+            answer.unwrap_or_else(|| Decision::no("nobody answered"))
         })
     }
 }
 
 /// Puts a question that has two answers.
 pub(super) fn is_yes(output: &Output, question: &str) -> bool {
+    let read = |line: &str| match line.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Some(true),
+        "n" | "no" => Some(false),
+        _ => None,
+    };
+    answer(output, question, "y or n?", read).unwrap_or(false)
+}
+
+/// Puts a question until `read` makes something of the answer. `None` if nobody answers.
+fn answer<T>(output: &Output, question: &str, hint: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
     output.reply(question);
     loop {
         output.prompt();
         let mut line = String::new();
         match io::stdin().lock().read_line(&mut line) {
-            Ok(0) | Err(_) => return false,
+            Ok(0) | Err(_) => return None,
             Ok(_) => {}
         }
-        match line.trim().to_ascii_lowercase().as_str() {
-            "y" | "yes" => return true,
-            "n" | "no" => return false,
-            _ => output.reply("y or n?"),
+        match read(&line) {
+            Some(answer) => return Some(answer),
+            None => output.reply(hint),
         }
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Record {
     session: Session,
     /// How many turns of the run are written, or stand for something that is.
     n_written: usize,
+    /// How many of those lie beside the conversation.
+    n_beside: usize,
     /// The state that was written last.
     written: Value,
 }
@@ -38,7 +40,7 @@ impl Record {
     pub(crate) fn begin(mut store: Store) -> anyhow::Result<Self> {
         let id = store.create("")?;
         let session = store.find(&id.0)?;
-        Ok(Self { store, session, n_written: 0, written: Value::Null })
+        Ok(Self { store, session, n_written: 0, n_beside: 0, written: Value::Null })
     }
 
     /// The conversation of that name.
@@ -53,13 +55,14 @@ impl Record {
             turns.insert(0, Turn::new(Role::System, vec![Part::text(Origin::User, text)]));
         }
         let run = unfinished(&session);
-        let record = Self { store, session, n_written: turns.len(), written: Value::Null };
+        let (n_written, n_beside) = (turns.len(), turns.len() - ids.len());
+        let record = Self { store, session, n_written, n_beside, written: Value::Null };
         Ok(Resumed { record, turns, pictures, ids, run })
     }
 
     /// How many turns are kept.
-    pub(crate) fn n_kept(&self) -> anyhow::Result<usize> {
-        Ok(self.store.turns(&self.session.id)?.len())
+    pub(crate) fn n_kept(&self) -> usize {
+        self.n_written - self.n_beside
     }
 
     pub(crate) fn id(&self) -> &SessionId {
@@ -102,7 +105,7 @@ impl Resumed {
         }
         let head = n.checked_sub(1).map(|last| self.ids[last]);
         self.record.store.set_head(&self.record.session.id, head)?;
-        self.turns.truncate(self.turns.len() - (self.ids.len() - n));
+        self.turns.truncate(self.record.n_beside + n);
         self.ids.truncate(n);
         self.record.n_written = self.turns.len();
         self.run = None;

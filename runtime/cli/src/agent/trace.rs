@@ -29,11 +29,7 @@ impl<'a> Trace<'a> {
     /// If nobody reads on.
     pub(super) fn event(&mut self, event: &Event) -> io::Result<()> {
         if self.as_json {
-            // Pieces come again as a whole.
-            return match event {
-                Event::Reasoning(_) | Event::Text(_) => Ok(()),
-                event => self.output.json(event),
-            };
+            return if event.is_piece() { Ok(()) } else { self.output.json(event) };
         }
         match event {
             Event::Reasoning(_) | Event::Text(_) => {}

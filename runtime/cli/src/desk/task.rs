@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Instant;
 
 use ::agent::{
-    Approver, Ask, Content, Decision, Event, Limits, LocalFuture, Origin, Part, Pictures, Policy, Role, Run,
+    Approver, Ask, Decision, Event, Limits, LocalFuture, Origin, Part, Pictures, Policy, Role, Run,
     Surroundings, Toolbox, Turn, Watcher, drive,
 };
 use ::sessions::SessionId;
@@ -25,7 +25,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use vision::DecodeOptions;
 
 use super::{Desk, Entered, Failure, Handle, Result, Tasks, Word};
 use crate::agent::Record;
@@ -142,7 +141,7 @@ impl Working {
             Self { record, run, pictures, policy, toolbox, lines, words, is_stopped, _entered: entered };
         working.record.save(&working.run, &working.pictures)?;
         let _ = working.lines.send(json!({ "session": working.record.id() }));
-        working.tell_kept()?;
+        working.tell_kept();
         Ok(working)
     }
 
@@ -165,9 +164,8 @@ impl Working {
     }
 
     /// Tells how many messages are kept, as a count for [`Task::keep`].
-    fn tell_kept(&self) -> anyhow::Result<()> {
-        let _ = self.lines.send(json!({ "kept": self.record.n_kept()? }));
-        Ok(())
+    fn tell_kept(&self) {
+        let _ = self.lines.send(json!({ "kept": self.record.n_kept() }));
     }
 
     async fn drive(&mut self, desk: &Desk, key: Option<String>) -> anyhow::Result<()> {
@@ -193,7 +191,7 @@ impl Working {
         };
         drive(&mut self.run, around).await;
         watch.outcome?;
-        self.tell_kept()?;
+        self.tell_kept();
         if self.run.policy != self.policy {
             settings::write_at(&desk.rules, &self.run.policy)?;
         }
@@ -209,8 +207,8 @@ impl Task {
         for (i, picture) in self.pictures.iter().enumerate() {
             let n = i + 1;
             let bytes = STANDARD.decode(picture).with_context(|| format!("picture {n} is not in base64"))?;
-            vision::decode(&bytes, &DecodeOptions::default()).with_context(|| format!("picture {n}"))?;
-            parts.push(Part { origin: Origin::Picture, content: Content::Picture(pictures.add(bytes)) });
+            let part = Part::picture(Origin::Picture, bytes, pictures);
+            parts.push(part.with_context(|| format!("picture {n}"))?);
         }
         parts.extend(text.map(|text| Part::text(Origin::User, text)));
         Ok((!parts.is_empty()).then(|| Turn::new(Role::User, parts)))
@@ -231,8 +229,7 @@ struct Watch<'a> {
 
 impl Watcher for Watch<'_> {
     fn event(&mut self, run: &Run, pictures: &Pictures, event: &Event) -> ControlFlow<()> {
-        // Pieces come again as a whole.
-        if self.outcome.is_ok() && !matches!(event, Event::Reasoning(_) | Event::Text(_)) {
+        if self.outcome.is_ok() && !event.is_piece() {
             self.outcome = self.record.save(run, pictures);
         }
         if self.outcome.is_ok() {
