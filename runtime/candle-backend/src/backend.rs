@@ -372,7 +372,7 @@ impl Backend for Candle {
             let [gate, up] = self.linears(x, [gate, up])?;
             return self.swiglu(&gate, &up);
         };
-        let (cols, [rows, inputs]) = (self.shape(x).1, [gate.0.shape().0, gate.0.shape().1]);
+        let ((_, cols), (rows, inputs)) = (self.shape(x), gate.0.shape());
         check("gated", cols == inputs && up.0.shape() == (rows, inputs), || {
             let (up_rows, up_inputs) = up.0.shape();
             format!("rows of {cols} through weights [{rows}, {inputs}] and [{up_rows}, {up_inputs}]")

@@ -61,30 +61,21 @@ pub(crate) fn run(args: DesktopArgs, output: &mut Output) -> anyhow::Result<Outc
         let work = move || {
             let keys = listen(args.hotkey, wish.clone());
             let tray = tray(wish);
-            let (keys, no_keys) = parts(keys);
-            let (tray, no_tray) = parts(tray);
-            let _ = tell.send([no_keys, no_tray]);
+            let lacks = [keys.as_ref().err(), tray.as_ref().err()];
+            let _ = tell.send(lacks.map(|error| Some(format!("{:#}", error?))));
             fulfil(&wishes, &served);
             drop((keys, tray));
         };
         thread::Builder::new().name("desktop".into()).spawn(work).context("no thread can be started")?;
         match begun.recv().context("neither keys nor a tray")? {
             [None, None] => {}
-            [Some(error), None] => output.warning(&format!("{error:#}; the tray still asks")),
-            [None, Some(error)] => output.warning(&format!("{error:#}; the keys still ask")),
-            [Some(keys), Some(tray)] => bail!("{keys:#}, and {tray:#}"),
+            [Some(error), None] => output.warning(&format!("{error}; the tray still asks")),
+            [None, Some(error)] => output.warning(&format!("{error}; the keys still ask")),
+            [Some(keys), Some(tray)] => bail!("{keys}, and {tray}"),
         }
         output.note(&format!("{} asks about the screen", args.hotkey));
         Ok(())
     })
-}
-
-/// What came of something, and what went wrong.
-fn parts<T>(result: anyhow::Result<T>) -> (Option<T>, Option<anyhow::Error>) {
-    match result {
-        Ok(value) => (Some(value), None),
-        Err(error) => (None, Some(error)),
-    }
 }
 
 /// Does what is wished for, until that is the end.

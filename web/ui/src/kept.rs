@@ -6,7 +6,7 @@ use leptos::task::spawn_local;
 
 use crate::app::{App, use_app};
 use crate::desk::Desk;
-use crate::news::Kept;
+use crate::news::{Hit, Kept};
 
 /// A line of the list: a conversation, or a place in one.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,12 @@ impl From<Kept> for Line {
     }
 }
 
+impl From<Hit> for Line {
+    fn from(hit: Hit) -> Self {
+        Self { session: hit.session, title: hit.title, excerpt: Some(hit.excerpt), unfinished: false }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Shelf {
     app: App,
@@ -38,15 +44,7 @@ impl Shelf {
         spawn_local(async move {
             let found = match words.trim() {
                 "" => desk.list().await.map(|kept| kept.into_iter().map(Line::from).collect()),
-                words => desk.search(words).await.map(|hits| {
-                    let line = |hit: crate::news::Hit| Line {
-                        session: hit.session,
-                        title: hit.title,
-                        excerpt: Some(hit.excerpt),
-                        unfinished: false,
-                    };
-                    hits.into_iter().map(line).collect()
-                }),
+                words => desk.search(words).await.map(|hits| hits.into_iter().map(Line::from).collect()),
             };
             match found {
                 Ok(lines) => self.lines.set(lines),

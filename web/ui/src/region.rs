@@ -86,11 +86,7 @@ pub(crate) fn RegionDialog(
             </label>
         }
     };
-    let style = move || {
-        let [x, y, width, height] = region.get();
-        [("left", x), ("top", y), ("width", width), ("height", height)]
-    };
-    let side = move |i: usize| move || format!("{:.2}%", style()[i].1);
+    let percent = move |i: usize| move || format!("{:.2}%", region.get()[i]);
     view! {
         <dialog node_ref=dialog id="region" class="wide" aria-labelledby="region-title" on:close=move |_| picture.set(None)>
             <div class="sheet">
@@ -108,7 +104,7 @@ pub(crate) fn RegionDialog(
                     on:pointermove=move |event| drag(page::place(&event, "stage"))
                     on:pointerup=move |_| end()>
                     <img src=move || url.get() alt=move || app.words().screen draggable="false"/>
-                    <div class="cutout" style:left=side(0) style:top=side(1) style:width=side(2) style:height=side(3)></div>
+                    <div class="cutout" style:left=percent(0) style:top=percent(1) style:width=percent(2) style:height=percent(3)></div>
                 </div>
                 <div class="numbers">
                     {number(0, |words| words.left)}
