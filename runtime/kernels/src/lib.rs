@@ -41,6 +41,7 @@ mod scalar;
 mod unpack;
 #[cfg(target_arch = "wasm32")]
 mod wasm;
+mod widen;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -50,3 +51,4 @@ pub use error::{Error, Result};
 pub use matmul::matmul;
 pub use matrix::Matrix;
 pub use path::Path;
+pub use widen::{widen, widen_f16};

@@ -25,7 +25,7 @@ pub(crate) enum Kind {
 impl Kind {
     /// The kinds of this machine, slowest first.
     pub(crate) fn supported() -> Vec<Self> {
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c");
+        let avx2 = has_halves();
         let avx512 = avx2
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -55,6 +55,30 @@ pub(crate) fn unpack(kind: Kind, dtype: DType, rows: impl Source, panel: &mut Pa
         // SAFETY: as above.
         Kind::Avx512 => unsafe { avx512::unpack(dtype, rows, panel) },
     }
+}
+
+/// Widens halves of `dtype`, twice as many bytes as there are values, if there are instructions for it.
+pub(crate) fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) -> bool {
+    let is_here = matches!(dtype, DType::F16 | DType::BF16) && has_halves();
+    if is_here {
+        // SAFETY: the instructions were looked for.
+        unsafe { avx2::widen(dtype, bytes, out) };
+    }
+    is_here
+}
+
+/// As [`widen`], for the bits of `f16` values.
+pub(crate) fn widen_f16(halves: &[u16], out: &mut [f32]) -> bool {
+    let is_here = has_halves();
+    if is_here {
+        // SAFETY: all bit patterns are bytes, and the instructions were looked for.
+        unsafe { avx2::widen(DType::F16, halves.align_to().1, out) };
+    }
+    is_here
+}
+
+fn has_halves() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")
 }
 
 /// Adds the products of a panel with all rows of a tile to `sums`.

@@ -8,7 +8,7 @@ use tensor::{DType, RawTensor};
 use super::EXACT_ROWS;
 use super::gemm::{Threads, TileMut, Tiles, View, matmul, matmul_tile};
 use super::pointwise::swiglu_in_place;
-use super::simd::dot;
+use super::simd::dots;
 use crate::{Stored, team};
 
 /// Weight values a task reads at least when it goes row by row.
@@ -192,7 +192,7 @@ pub(crate) fn weight_gradient(
 pub(crate) fn decode(w: &RawTensor, rows: Range<usize>, out: &mut [f32]) {
     let row_bytes = w.bytes.len() / w.rows();
     let bytes = &w.bytes.as_ref()[rows.start * row_bytes..rows.end * row_bytes];
-    w.dtype.dequantize(bytes, out).expect("sizes were checked when the weight was taken over");
+    ::kernels::widen(w.dtype, bytes, out).expect("sizes were checked when the weight was taken over");
 }
 
 /// The values of an `f32` weight where they lie, if the file happens to align them.
@@ -216,9 +216,7 @@ fn start(n: usize, rows: usize, bias: Option<&[f32]>) -> Vec<f32> {
 
 /// Adds the product of every row of `x` with one weight row to column `j`.
 fn add_dots(tile: &mut TileMut<'_>, j: usize, x: &[f32], w: &[f32]) {
-    for (i, x) in x.chunks_exact(w.len()).enumerate() {
-        tile.row(i)[j] += dot(x, w);
-    }
+    dots(x, w, |i, product| tile.row(i)[j] += product);
 }
 
 /// Shares weight rows out for a product that goes row by row.

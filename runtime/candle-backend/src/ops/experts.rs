@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp2, Device, Error, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 use tensor::Experts;
 
 use super::{output, slice, swiglu, tensor_like, values};
 use crate::kernels::experts::{self as kernel, Groups};
 use crate::kernels::gemm::Threads;
 use crate::kernels::{linear, pointwise, rows};
-use crate::{Candle, ExpertStore, Weight};
+use crate::{Candle, ExpertStore, Weight, team};
 
 /// The experts' mixed output, straight from their weights; no gradient.
 ///
@@ -44,7 +43,7 @@ pub(crate) fn expert_mlp(
     let outputs: Vec<Vec<f32>> = match store.and_then(|store| store.lease(experts, &chosen, n)) {
         None => {
             let parts = |e: usize| [&experts.gate_proj[e], &experts.up_proj[e], &experts.down_proj[e]];
-            chosen.par_iter().map(|&(e, _)| one(e, parts(e))).collect::<Result<_>>()?
+            for_each_expert(chosen.len(), |i| one(chosen[i].0, parts(chosen[i].0)))?
         }
         Some(mut lease) => {
             let mut outputs = vec![Vec::new(); chosen.len()];
@@ -53,14 +52,26 @@ pub(crate) fn expert_mlp(
                 if ready.is_empty() {
                     break outputs;
                 }
-                let done = ready.par_iter().map(|(i, expert)| one(chosen[*i].0, expert.weights.each_ref()));
-                let done: Vec<Vec<f32>> = done.collect::<Result<_>>()?;
-                ready.iter().zip(done).for_each(|((i, _), y)| outputs[*i] = y);
+                let done = for_each_expert(ready.len(), |j| {
+                    let (i, expert) = &ready[j];
+                    one(chosen[*i].0, expert.weights.each_ref())
+                });
+                ready.iter().zip(done?).for_each(|((i, _), y)| outputs[*i] = y);
             }
         }
     };
     let out = kernel::combine(&outputs.concat(), &weights, cols, &groups);
     Tensor::from_vec(out, (n, cols), &Device::Cpu)
+}
+
+/// What `f` gives for each of `n` experts. Each has a thread where that keeps all threads busy; else all threads work on
+/// one after the other.
+fn for_each_expert(n: usize, f: impl Fn(usize) -> Result<Vec<f32>> + Sync) -> Result<Vec<Vec<f32>>> {
+    let n_threads = team::n_threads();
+    match n.is_multiple_of(n_threads) || n >= 4 * n_threads {
+        true => team::map(n, f).into_iter().collect(),
+        false => (0..n).map(f).collect(),
+    }
 }
 
 fn linear_of(x: &[f32], w: &Weight, integers: Option<::kernels::Path>) -> Result<Vec<f32>> {

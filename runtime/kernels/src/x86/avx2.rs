@@ -16,7 +16,7 @@ use crate::unpack::{self, Codes, Factors, Sink};
 mod float;
 mod round;
 
-pub(crate) use float::dots;
+pub(crate) use float::{dots, widen};
 pub(crate) use round::round;
 
 /// Halves of a group.

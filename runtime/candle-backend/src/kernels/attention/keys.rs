@@ -261,7 +261,7 @@ impl Store {
             Self::F32(values) => &values[at * n..][..n],
             Self::F16(values) => {
                 scratch.resize(n, 0.0);
-                values[at * n..][..n].convert_to_f32_slice(scratch);
+                ::kernels::widen_f16(&values[at * n..][..n], scratch);
                 scratch
             }
             Self::Q8_0 { codes, scales } => {
