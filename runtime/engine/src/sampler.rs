@@ -224,18 +224,31 @@ fn best_first(a: &(u32, f64), b: &(u32, f64)) -> Ordering {
     b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
 
-/// `e^x` for `x <= 0`, from additions and multiplications alone: the maths libraries of platforms differ.
+/// `e^x` for `x <= 0`, from additions and multiplications alone: the maths libraries of platforms differ. It has no
+/// branches, so a loop over a vocabulary is done in vectors.
 fn exp(x: f64) -> f64 {
-    if x < -708.0 {
-        return 0.0;
-    }
-    let n = (x * std::f64::consts::LOG2_E).round();
+    /// Added to a small number, it leaves the nearest whole one in the lowest bits.
+    const WHOLE: f64 = 1.5 * (1_u64 << 52) as f64;
+    let shifted = x * std::f64::consts::LOG2_E + WHOLE;
+    let n = shifted - WHOLE;
     // ln 2 in two parts, so that the product with n is exact (fdlibm, e_exp.c).
     let r = (x - n * 6.931_471_803_691_238e-1) - n * 1.908_214_929_270_587_8e-10;
     // Taylor to r^13: |r| <= 0.35, so the rest is below 1e-17.
-    let series = (1..=13).rev().fold(1.0, |sum, k| 1.0 + r / f64::from(k) * sum);
-    series * f64::from_bits(((n as i64 + 1023) as u64) << 52)
+    let series = INVERSE_FACTORIALS.iter().rev().fold(0.0, |sum, term| sum * r + term);
+    let two_to_the_n = f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52);
+    if x < -708.0 { 0.0 } else { series * two_to_the_n }
 }
+
+/// `1 / k!` for `k` from 0 on.
+const INVERSE_FACTORIALS: [f64; 14] = {
+    let (mut terms, mut factorial, mut k) = ([1.0; 14], 1.0, 1);
+    while k < terms.len() {
+        factorial *= k as f64;
+        terms[k] = 1.0 / factorial;
+        k += 1;
+    }
+    terms
+};
 
 /// Sebastiano Vigna's SplitMix64: a counter and a mix.
 #[derive(Debug, Clone)]
