@@ -66,7 +66,7 @@ test("replies are promises and streams, and tell what the model saw", async () =
       streamed: streamed.trim(),
       pieces,
       awaited: events.at(-1).answer.text.trim(),
-      tokens: events.find((event) => event.type === "seen").view.n_tokens,
+      tokens: events.find((event) => event.type === "seen").view.sight.n_tokens,
       chat: [chat.generated_tokens, chat.stop_reason, chat.notes.at(-1)],
       drawn,
       info: model.info,

@@ -42,16 +42,7 @@ test("what the model saw is shown with its tokens", async () => {
   const page = await open(context, server.url);
   await page.setInputFiles("#pictures", image("cup.jpg"));
   await captioned(page, 1);
-  await page.click(".seen summary");
-  const size = await page.locator(".saw dd").first().innerText();
-  const [, , , width, height] = size.match(/(\d+) × (\d+) → (\d+) × (\d+)/) ?? assert.fail(size);
-  const tokens = Number(await page.locator(".saw .tokens").innerText());
-  assert.equal(tokens, (width / 28) * (height / 28));
-  const painted = await page.$eval(".saw canvas", (canvas) => {
-    const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-    return new Set(pixels).size > 8;
-  });
-  assert.ok(painted, "the canvas shows a picture");
+  await support.checkSaw(page);
   await page.close();
 });
 

@@ -56,6 +56,7 @@ test("captions come from this machine, with strict headers", async () => {
   assert.match(await page.locator("#model-button").innerText(), /This machine/);
   await page.setInputFiles("#pictures", image("two-apples.png"));
   assert.deepEqual(await captioned(page, 1), captions(image("two-apples.png")));
+  await support.checkSaw(page);
   const { headers } = await fetch(server.url);
   assert.match(headers.get("content-security-policy"), /default-src 'none'/);
   assert.equal(headers.get("x-content-type-options"), "nosniff");
@@ -72,6 +73,8 @@ test("a conversation outlives the server, with its picture, its branches and its
   await ask(page, "What colour is the star?");
   const answer = await answered(page, 1);
   assert.equal(answer.trim(), support.ask(image("star-and-heart.png"), "What colour is the star?"));
+  await page.waitForSelector(".message.user .seen");
+  await support.checkSaw(page);
   await page.click('button:text-is("Again")');
   assert.equal((await answered(page, 1)).trim(), answer.trim());
   await page.close();

@@ -205,3 +205,17 @@ export async function check(page, name) {
   const width = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
   assert.ok(width[0] <= width[1], `${name} is ${width[0]} pixels wide in a window of ${width[1]}`);
 }
+
+/** What the model saw of the last picture is shown: its size, its tokens, and itself. */
+export async function checkSaw(page) {
+  await page.locator(".seen summary").last().click();
+  const saw = page.locator(".saw").last();
+  const size = await saw.locator("dd").first().innerText();
+  const [, , , width, height] = size.match(/(\d+) × (\d+) → (\d+) × (\d+)/) ?? assert.fail(size);
+  assert.equal(Number(await saw.locator(".tokens").innerText()), (width / 28) * (height / 28));
+  const painted = await saw.locator("canvas").evaluate((canvas) => {
+    const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    return new Set(pixels).size > 8;
+  });
+  assert.ok(painted, "the canvas shows a picture");
+}

@@ -273,25 +273,52 @@ def test_progress_is_told_and_a_call_is_given_up(box):
     assert "used up its time" in stderr and mark.read_text() == "cancelled"
 
 
-def test_servers_over_http(tmp_path):
-    box = Box(tmp_path)
+@contextlib.contextmanager
+def over_http(box, *key):
+    """The address of the server of a box."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    target = f"http://127.0.0.1:{port}/mcp"
-    process = subprocess.Popen([sys.executable, SERVER, box.data, str(port)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, SERVER, box.data, str(port), *key], stderr=subprocess.DEVNULL)
     try:
         while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
             assert process.poll() is None
             time.sleep(0.1)
-        box.allow(target)
-        script, _ = box.play(call("weather_box_weather", city="Oslo"), call("weather_box_broken"), target=target)
-        assert script.results()[0] == "Sunny in Oslo." and "the box is empty" in script.results()[1]
+        yield f"http://127.0.0.1:{port}/mcp"
     finally:
         process.kill()
         process.wait()
+
+
+def test_servers_over_http(tmp_path):
+    box = Box(tmp_path)
+    with over_http(box) as target:
+        box.allow(target)
+        script, _ = box.play(call("weather_box_weather", city="Oslo"), call("weather_box_broken"), target=target)
+        assert script.results()[0] == "Sunny in Oslo." and "the box is empty" in script.results()[1]
     _, stderr = box.run(Script(), code=2, target=target)
     assert target in stderr and "cannot be used" in stderr
+
+
+def test_a_server_that_wants_a_key(tmp_path):
+    box = Box(tmp_path)
+    box.environment |= {"RIGHT": "secret", "WRONG": "guess"}
+    with over_http(box, "secret") as target:
+        host = target.split("/")[2]
+        for args in [[], ["--mcp-key", f"{host}=WRONG"]]:
+            _, stderr = box.run(Script(), *args, code=2, target=target)
+            assert "cannot be used" in stderr and "offers these tools" not in stderr
+        # A key is for one host, and for one that is named.
+        _, stderr = box.run(Script(), "--mcp-key", "127.0.0.1:1=RIGHT", code=2, target=target)
+        assert "a key for 127.0.0.1:1" in stderr
+        _, stderr = box.run(Script(), "--mcp-key", f"{host}=MISSING", code=2, target=target)
+        assert "MISSING" in stderr
+        _, stderr = box.run(Script(), "--mcp-key", "127.0.0.1=RIGHT", code=2, target=target)
+        assert "secret" not in stderr and "warning" not in stderr
+        sha256 = re.search("--mcp-allow ([0-9a-f]{64})", stderr)[1]
+        args = ["--mcp-key", f"{host}=RIGHT", "--mcp-allow", sha256]
+        script, _ = box.play(call("weather_box_weather", city="Oslo"), args=args, target=target)
+        assert script.results() == ["Sunny in Oslo."]
 
 
 def test_servers_that_do_not_start(tmp_path):

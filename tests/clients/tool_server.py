@@ -1,4 +1,4 @@
-"""A server of tools, made with the official SDK: `tool_server.py FOLDER [PORT]`. FOLDER says what it does."""
+"""A server of tools, made with the official SDK: `tool_server.py FOLDER [PORT [KEY]]`. FOLDER says what it does."""
 
 import contextlib
 import os
@@ -9,13 +9,29 @@ import threading
 import time
 
 import anyio
+from mcp.server.auth.provider import AccessToken
+from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
 
 FOLDER = pathlib.Path(sys.argv[1])
 HARMLESS = ToolAnnotations(read_only_hint=True)
-server = MCPServer("Weather Box")
+KEY = sys.argv[3] if len(sys.argv) > 3 else None
+
+
+class Keyring:
+    """Knows the one key."""
+
+    async def verify_token(self, token):
+        return AccessToken(token=token, client_id="box", scopes=[]) if token == KEY else None
+
+
+locked = {}
+if KEY:
+    address = f"http://127.0.0.1:{sys.argv[2]}/"
+    locked = {"token_verifier": Keyring(), "auth": AuthSettings(issuer_url=address, resource_server_url=address)}
+server = MCPServer("Weather Box", **locked)
 
 
 @contextlib.contextmanager

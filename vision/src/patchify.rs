@@ -2,6 +2,8 @@
 
 use std::array;
 
+use protocol::Sight;
+
 use crate::preprocessor::resize_note;
 use crate::{Error, Note, Picture, Preprocessor, Result};
 
@@ -13,6 +15,8 @@ pub struct Patches {
     pub pixel_values: Vec<f32>,
     /// Frames, patch rows, patch columns.
     pub grid_thw: [u32; 3],
+    /// Width and height before resizing.
+    pub original: [u32; 2],
     /// All that the picture went through, from decoding on.
     pub notes: Vec<Note>,
     /// Side of a patch in pixels.
@@ -24,11 +28,16 @@ pub struct Patches {
 }
 
 impl Patches {
-    /// Room for `[frames, height, width]` pixels.
-    pub(crate) fn with_capacity(pre: &Preprocessor, [t, height, width]: [u32; 3]) -> Self {
+    /// Room for `[frames, height, width]` pixels of pictures that were of another size.
+    pub(crate) fn with_capacity(
+        pre: &Preprocessor,
+        original: [u32; 2],
+        [t, height, width]: [u32; 3],
+    ) -> Self {
         Patches {
             pixel_values: Vec::with_capacity(t as usize * height as usize * width as usize * 3),
             grid_thw: [0, height / pre.patch_size, width / pre.patch_size],
+            original,
             notes: Vec::new(),
             patch_size: pre.patch_size,
             merge_size: pre.merge_size,
@@ -52,6 +61,19 @@ impl Patches {
     /// `(height, width)` in pixels after resizing.
     pub fn resized(&self) -> (u32, u32) {
         (self.grid_thw[1] * self.patch_size, self.grid_thw[2] * self.patch_size)
+    }
+
+    /// What became of the picture, for those who show it.
+    pub fn sight(&self) -> Sight {
+        let (height, width) = self.resized();
+        Sight {
+            original: self.original,
+            resized: [width, height],
+            patch_size: self.patch_size,
+            merge_size: self.merge_size,
+            n_tokens: self.n_tokens(),
+            notes: self.notes.iter().map(ToString::to_string).collect(),
+        }
     }
 
     /// Normalises one frame of the size this was made for, and appends its patches.
@@ -99,8 +121,7 @@ fn normalised_levels(pre: &Preprocessor) -> [[f32; 256]; 3] {
 #[derive(Debug)]
 pub struct FrameStack<'a> {
     pre: &'a Preprocessor,
-    /// The first frame's size, and the patches so far.
-    stacked: Option<([u32; 2], Patches)>,
+    stacked: Option<Patches>,
 }
 
 impl<'a> FrameStack<'a> {
@@ -110,7 +131,7 @@ impl<'a> FrameStack<'a> {
 
     /// Number of frames pushed so far.
     pub fn n_frames(&self) -> usize {
-        self.stacked.as_ref().map_or(0, |(_, patches)| patches.grid_thw[0] as usize)
+        self.stacked.as_ref().map_or(0, |patches| patches.grid_thw[0] as usize)
     }
 
     /// Resizes a frame and appends its patches. Its notes are kept, each kind once a video.
@@ -123,15 +144,15 @@ impl<'a> FrameStack<'a> {
         let n_frames = self.n_frames();
         let (height, width) = self.pre.smart_resize_frame(frame.height, frame.width)?;
         let size = [frame.width, frame.height];
-        let (first_size, patches) =
-            self.stacked.get_or_insert_with(|| (size, Patches::with_capacity(self.pre, [2, height, width])));
-        if size != *first_size {
+        let patches =
+            self.stacked.get_or_insert_with(|| Patches::with_capacity(self.pre, size, [2, height, width]));
+        if size != patches.original {
             return Err(Error::FrameSize {
                 index: n_frames,
                 found_width: frame.width,
                 found_height: frame.height,
-                width: first_size[0],
-                height: first_size[1],
+                width: patches.original[0],
+                height: patches.original[1],
             });
         }
         for note in frame.notes.iter().cloned().chain(resize_note(frame, height, width)) {
@@ -148,7 +169,7 @@ impl<'a> FrameStack<'a> {
     /// # Errors
     /// If no frame was pushed.
     pub fn finish(self) -> Result<Patches> {
-        let Some((_, mut patches)) = self.stacked else {
+        let Some(mut patches) = self.stacked else {
             return Err(Error::NoFrames { source_name: "the video".to_string() });
         };
         while patches.grid_thw[0] % self.pre.temporal_merge != 0 {

@@ -129,7 +129,8 @@ impl Preprocessor {
     pub fn image(&self, picture: &Picture) -> Result<Patches> {
         picture.check()?;
         let (height, width) = self.smart_resize(picture.height, picture.width)?;
-        let mut patches = Patches::with_capacity(self, [1, height, width]);
+        let size = [picture.width, picture.height];
+        let mut patches = Patches::with_capacity(self, size, [1, height, width]);
         patches.notes.extend(picture.notes.iter().cloned());
         patches.notes.extend(resize_note(picture, height, width));
         patches.push_frame(self, &self.resized(picture, height, width));

@@ -1,47 +1,7 @@
 //! Who decides whether a call runs: rules, the origin of what the model read, and in the end a person.
 
+use protocol::agent::{Ask, Effect, Origin, Subject, ToolCall, Turn};
 use serde::{Deserialize, Serialize};
-
-use crate::transcript::{Origin, ToolCall, Turn};
-
-/// What a call would do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Effect {
-    /// Nothing that anybody would notice: it computes, or reads what it was granted.
-    None,
-    /// It changes something that it was granted: a file below a folder.
-    Changes(Subject),
-    /// It reaches beyond what was granted.
-    Reaches(Subject),
-}
-
-/// What an effect is about, and what a rule may be about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Subject {
-    /// Everything that the tool does.
-    Anything,
-    /// A folder and what is below it.
-    Folder(String),
-    /// A host by its name.
-    Host(String),
-    /// A server of tools, by where it is.
-    Server(String),
-}
-
-impl Subject {
-    fn covers(&self, other: &Subject) -> bool {
-        match (self, other) {
-            (Subject::Anything, _) => true,
-            (Subject::Folder(own), Subject::Folder(other)) => {
-                let rest = other.strip_prefix(own.trim_end_matches('/'));
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            }
-            (own, other) => own == other,
-        }
-    }
-}
 
 /// A decision that holds from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,27 +31,6 @@ pub enum Verdict {
     Deny(String),
     /// Somebody must say.
     Ask(Ask),
-}
-
-/// A question to a person.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Ask {
-    /// The call with its exact arguments.
-    pub call: ToolCall,
-    /// What it would do.
-    pub effect: Effect,
-    /// What the model has read before it made the call, beside the words of the user.
-    pub foreign: Vec<Origin>,
-}
-
-impl Ask {
-    /// What a rule about such calls would be about.
-    pub fn subject(&self) -> &Subject {
-        match &self.effect {
-            Effect::None => &Subject::Anything,
-            Effect::Changes(subject) | Effect::Reaches(subject) => subject,
-        }
-    }
 }
 
 /// The answer of a person.
@@ -161,7 +100,7 @@ pub fn foreign_origins(turns: &[Turn]) -> Vec<Origin> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transcript::{Part, Role};
+    use protocol::agent::{Part, Role};
 
     fn call() -> ToolCall {
         ToolCall { id: "1".into(), name: "write_file".into(), arguments: Default::default() }

@@ -2,13 +2,14 @@
 
 use std::ops::ControlFlow;
 
+use protocol::agent::{Ask, Event, Outcome};
+
 use crate::LocalFuture;
-use crate::approval::{Ask, Decision};
-use crate::event::{Event, Outcome};
+use crate::approval::Decision;
 use crate::model::{ChatModel, Piece, Request};
+use crate::pictures::Pictures;
 use crate::run::{Action, Run};
 use crate::tool::{Context, Toolbox};
-use crate::transcript::Pictures;
 
 /// Decides about calls that need a yes.
 pub trait Approver {

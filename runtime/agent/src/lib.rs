@@ -31,21 +31,22 @@
 mod approval;
 mod driver;
 mod error;
-mod event;
 mod model;
 mod models;
+mod pictures;
 mod run;
 mod tool;
 pub mod tools;
-mod transcript;
 
-pub use approval::{Ask, Decision, Effect, Policy, Rule, Subject, Verdict, foreign_origins};
+pub use approval::{Decision, Policy, Rule, Verdict, foreign_origins};
 pub use driver::{Approver, Nobody, Surroundings, Watcher, drive};
 pub use engine::LocalFuture;
 pub use error::{Error, Result};
-pub use event::{Event, Outcome};
 pub use model::{ChatModel, Choice, Piece, Reply, Request};
 pub use models::{EngineModel, Scripted, Seen, message};
+pub use pictures::{Pictures, numbered};
+pub use protocol::agent::{
+    Ask, Content, Effect, Event, Origin, Outcome, Part, PictureId, Role, Subject, ToolCall, ToolOutput, Turn,
+};
 pub use run::{Action, Limits, Run};
-pub use tool::{Context, Tool, ToolOutput, ToolSpec, Toolbox, read_arguments};
-pub use transcript::{Content, Origin, Part, PictureId, Pictures, Role, ToolCall, Turn, numbered};
+pub use tool::{Context, Tool, ToolSpec, Toolbox, read_arguments};

@@ -2,10 +2,12 @@
 
 use std::ops::ControlFlow;
 
+use protocol::Sight;
+use protocol::agent::{PictureId, ToolCall, Turn};
 use serde::{Deserialize, Serialize};
 
+use crate::pictures::Pictures;
 use crate::tool::ToolSpec;
-use crate::transcript::{Pictures, ToolCall, Turn};
 use crate::{LocalFuture, Result};
 
 /// What a model is asked.
@@ -65,6 +67,9 @@ pub struct Reply {
     pub cut_off: bool,
     /// What was lost or changed on the way in.
     pub notes: Vec<String>,
+    /// How the model read the pictures of the conversation, if that is known.
+    #[serde(default)]
+    pub sights: Vec<(PictureId, Sight)>,
 }
 
 /// A language model that sees and calls tools: one inside this program, one behind an API, or a script.

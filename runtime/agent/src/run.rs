@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 
+use protocol::agent::{
+    Ask, Content, Event, Origin, Outcome, Part, PictureId, Role, ToolCall, ToolOutput, Turn,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::approval::{Ask, Decision, Policy, Verdict};
-use crate::event::{Event, Outcome};
+use crate::approval::{Decision, Policy, Verdict};
 use crate::model::{Choice, Reply};
-use crate::tool::{ToolOutput, Toolbox};
-use crate::transcript::{Content, Origin, Part, Role, ToolCall, Turn};
+use crate::tool::Toolbox;
 
 /// What a run may use up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -126,6 +127,9 @@ impl Run {
     /// Reports what the model replied.
     pub fn replied(&mut self, reply: Reply, tools: &Toolbox) -> Vec<Event> {
         let mut events: Vec<Event> = reply.notes.iter().cloned().map(Event::Note).collect();
+        let unread: Vec<&PictureId> = self.unread().flat_map(Turn::pictures).collect();
+        let sights = reply.sights.into_iter().filter(|(picture, _)| unread.contains(&picture));
+        events.extend(sights.map(|(picture, sight)| Event::Saw { picture, sight }));
         self.steps += 1;
         self.tokens += reply.generated_tokens;
         let mut parts = Vec::new();
@@ -154,6 +158,12 @@ impl Run {
             self.finish(Outcome::Answered { text: reply.text }, &mut events);
         }
         events
+    }
+
+    /// The messages since the model last replied.
+    fn unread(&self) -> impl Iterator<Item = &Turn> {
+        let n_read = self.turns.iter().rposition(|turn| turn.role == Role::Assistant).map_or(0, |at| at + 1);
+        self.turns[n_read..].iter()
     }
 
     /// Reports what a person said about the call in question.

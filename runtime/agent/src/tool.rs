@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use protocol::agent::{Effect, ToolCall, ToolOutput, Turn};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::LocalFuture;
-use crate::approval::Effect;
-use crate::transcript::{Content, Origin, Part, Pictures, ToolCall, Turn};
+use crate::pictures::Pictures;
 
 /// What the model is told of a tool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,38 +29,6 @@ pub struct Context<'a> {
     pub pictures: &'a mut Pictures,
     /// A tool that waits for others calls this now and then, tells of its progress, and gives up if it breaks.
     pub wait: &'a mut dyn FnMut(Option<&str>) -> ControlFlow<()>,
-}
-
-/// What a call gave.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ToolOutput {
-    /// What the model reads of it.
-    pub parts: Vec<Part>,
-    /// Whether the call failed; the parts say how.
-    pub failed: bool,
-}
-
-impl ToolOutput {
-    /// Words.
-    pub fn text(origin: Origin, text: impl Into<String>) -> Self {
-        Self { parts: vec![Part::text(origin, text)], failed: false }
-    }
-
-    /// Words and a picture.
-    pub fn picture(origin: Origin, text: impl Into<String>, pictures: &mut Pictures, bytes: Vec<u8>) -> Self {
-        let picture = Part { origin, content: Content::Picture(pictures.add(bytes)) };
-        Self { parts: vec![Part::text(Origin::Computed, text), picture], failed: false }
-    }
-
-    /// What went wrong, said by ourselves.
-    pub fn error(text: impl Into<String>) -> Self {
-        Self::failure(Origin::Computed, text)
-    }
-
-    /// What went wrong, in words of which some may come from elsewhere.
-    pub fn failure(origin: Origin, text: impl Into<String>) -> Self {
-        Self { parts: vec![Part::text(origin, format!("error: {}", text.into()))], failed: true }
-    }
 }
 
 /// Something that the model may call.

@@ -235,7 +235,7 @@ impl AgentArgs {
         let mut parts = Vec::new();
         for path in &self.image {
             let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let part = Part::picture(Origin::Picture, bytes, pictures);
+            let part = pictures.part(Origin::Picture, bytes);
             parts.push(part.map_err(|error| name_it(error.into(), path))?);
         }
         parts.push(Part::text(Origin::User, task));

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use model::config::Config;
+use protocol::Sight;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 use vision::Patches;
@@ -67,6 +68,8 @@ pub struct Prompt {
     pub in_reasoning: bool,
     /// What pictures lost on the way in, and what the template left out.
     pub notes: Vec<String>,
+    /// What became of each picture.
+    pub pictures: Vec<Sight>,
     /// What the answer may hold.
     pub(crate) shape: AnswerShape,
     /// The form of the answer, if it has one.
@@ -110,6 +113,7 @@ impl PromptBuilder<'_> {
             input: ModelInput { token_ids, visuals, position_ids: None },
             in_reasoning,
             notes,
+            pictures: sights(messages),
             shape,
             guide,
         })
@@ -324,6 +328,14 @@ fn picture_notes(messages: &[Message]) -> Vec<String> {
         notes.extend(patches.notes.iter().map(|note| format!("{name}: {note}")));
     }
     notes
+}
+
+fn sights(messages: &[Message]) -> Vec<Sight> {
+    let pictures = messages.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
+        Part::Image(patches) => Some(patches.sight()),
+        _ => None,
+    });
+    pictures.collect()
 }
 
 /// A 64-bit hash of patches and grid: equal pictures are recognised, but nobody is kept from forging one.

@@ -68,13 +68,15 @@ const ENVIRONMENT: [&str; 22] = [
     "USERPROFILE",
 ];
 
-/// How a program is started.
-#[derive(Debug, Clone, Default)]
+/// How a server is started or reached.
+#[derive(Clone, Default)]
 pub struct Launch {
     /// Stands in front of the program and its arguments, and confines it to what it may use.
     pub confine: Vec<OsString>,
     /// Variables that the program gets beside those that hold no secret.
     pub environment: Vec<(String, OsString)>,
+    /// What an address is sent as a bearer token.
+    pub key: Option<String>,
 }
 
 /// A running server of tools.
@@ -142,9 +144,10 @@ impl Server {
                     }
                     client.serve(process).await.map_err(|error| failed(error.to_string()))
                 }
-                Target::Http(url) => {
+                Target::Http { url, .. } => {
                     let http = remote::client().map_err(failed)?;
-                    let config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
+                    let mut config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
+                    config.auth_header = launch.key.clone();
                     let transport = StreamableHttpClientTransport::with_client(http, config);
                     client.serve(transport).await.map_err(|error| failed(error.to_string()))
                 }

@@ -60,7 +60,7 @@ impl Parts {
             return self.note("[one picture more than is shown]");
         }
         let bytes = STANDARD.decode(base64).ok();
-        match bytes.and_then(|bytes| Part::picture(Origin::Tool, bytes, pictures).ok()) {
+        match bytes.and_then(|bytes| pictures.part(Origin::Tool, bytes).ok()) {
             Some(part) => self.parts.push(part),
             None => self.note("[a picture that cannot be read]"),
         }

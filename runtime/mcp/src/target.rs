@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use reqwest::Url;
+
 use crate::{Error, Result};
 
 /// Where a server of tools is. Its text names it for good, as it was given.
@@ -15,7 +17,12 @@ pub enum Target {
         words: Vec<String>,
     },
     /// An address that talks streamable HTTP.
-    Http(String),
+    Http {
+        /// As it was given.
+        text: String,
+        /// What it says.
+        url: Url,
+    },
 }
 
 impl Target {
@@ -26,13 +33,9 @@ impl Target {
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
         if text.starts_with("http://") || text.starts_with("https://") {
-            let is_fine =
-                reqwest::Url::parse(text).is_ok_and(|url| url.username().is_empty() && url.has_host());
-            return if is_fine {
-                Ok(Self::Http(text.to_owned()))
-            } else {
-                Err(Error::Target(text.to_owned()))
-            };
+            let url = Url::parse(text).ok().filter(|url| url.username().is_empty() && url.has_host());
+            let url = url.ok_or_else(|| Error::Target(text.to_owned()))?;
+            return Ok(Self::Http { text: text.to_owned(), url });
         }
         let words = shlex::split(text).filter(|words| words.first().is_some_and(|word| !word.is_empty()));
         let words = words.ok_or_else(|| Error::Target(text.to_owned()))?;
@@ -43,7 +46,7 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Command { text, .. } | Self::Http(text) => f.write_str(text),
+            Self::Command { text, .. } | Self::Http { text, .. } => f.write_str(text),
         }
     }
 }
@@ -61,7 +64,8 @@ mod tests {
         assert_eq!(words("npx -y x"), ["npx", "-y", "x"]);
         assert_eq!(words(" 'my server' --name \"a b\" "), ["my server", "--name", "a b"]);
         let url = "http://127.0.0.1:1/mcp";
-        assert_eq!(Target::parse(url).unwrap(), Target::Http(url.into()));
+        let target = Target::Http { text: url.into(), url: Url::parse(url).unwrap() };
+        assert_eq!(Target::parse(url).unwrap(), target);
         for wrong in ["", "  ", "'open", "''", "http://", "https://key@host/"] {
             assert!(Target::parse(wrong).is_err(), "{wrong}");
         }

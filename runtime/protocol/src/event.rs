@@ -42,6 +42,13 @@ pub enum Event {
         /// The picture.
         view: PictureView,
     },
+    /// A picture as a model elsewhere saw it.
+    Shown {
+        /// Of the request.
+        id: u32,
+        /// The picture.
+        view: PictureView,
+    },
     /// So many of the prompt's new tokens are read.
     Prefill {
         /// Of the request.
@@ -108,6 +115,7 @@ impl Event {
             | Self::Preparing { id }
             | Self::Loaded { id, .. }
             | Self::Seen { id, .. }
+            | Self::Shown { id, .. }
             | Self::Prefill { id, .. }
             | Self::Reasoning { id, .. }
             | Self::Text { id, .. }
@@ -122,7 +130,11 @@ impl Event {
     pub fn is_last(&self) -> bool {
         matches!(
             self,
-            Self::Loaded { .. } | Self::Answered { .. } | Self::Stored { .. } | Self::Failed { .. }
+            Self::Loaded { .. }
+                | Self::Shown { .. }
+                | Self::Answered { .. }
+                | Self::Stored { .. }
+                | Self::Failed { .. }
         )
     }
 }
@@ -184,18 +196,27 @@ pub struct GpuCost {
     pub weight_bytes: f64,
     /// Bytes that were read back.
     pub bytes_read_back: f64,
+    /// Bytes of its memory that are in use or kept for the next answer, at the end; not of this token alone.
+    pub held_bytes: f64,
 }
 
 /// A picture as the model sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PictureView {
+    /// What became of it on the way in.
+    pub sight: Sight,
+    /// `[height, width, 4]`: the resized picture, every fourth byte 255.
+    #[serde(with = "serde_bytes")]
+    pub rgba: Vec<u8>,
+}
+
+/// What became of a picture on its way into the model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sight {
     /// Width and height of the file's picture, upright.
     pub original: [u32; 2],
     /// Width and height after resizing.
     pub resized: [u32; 2],
-    /// `[height, width, 4]`: the resized picture, every fourth byte 255.
-    #[serde(with = "serde_bytes")]
-    pub rgba: Vec<u8>,
     /// Side of a patch in pixels.
     pub patch_size: u32,
     /// Patches per side of a block that becomes one token.

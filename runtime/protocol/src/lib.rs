@@ -13,13 +13,14 @@
 //!
 //! This crate must never know an engine, a browser or a clock.
 
+pub mod agent;
 mod event;
 mod exact;
 mod model;
 pub mod page;
 mod request;
 
-pub use event::{Answer, Event, GpuCost, PictureView, Problem, StopReason};
+pub use event::{Answer, Event, GpuCost, PictureView, Problem, Sight, StopReason};
 pub use exact::exact;
 pub use model::{EngineKind, EngineReport, ModelReport, StoredModel};
 pub use request::{EngineChoice, Message, Options, Part, Request, Role, Source};

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Sight;
+
 /// Something to be done. `id` is chosen by the sender, and must not be in use.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -37,6 +39,16 @@ pub enum Request {
         #[serde(default)]
         options: Options,
     },
+    /// Draw a picture as a model elsewhere saw it. Answered by [`Shown`](crate::Event::Shown).
+    Show {
+        /// Of this request.
+        id: u32,
+        /// A PNG, JPEG, WebP, GIF or BMP file.
+        #[serde(with = "serde_bytes")]
+        picture: Vec<u8>,
+        /// What that model told of it.
+        sight: Sight,
+    },
     /// End another request early. What was answered so far stays; nothing is said if it has ended.
     Cancel {
         /// Of the request that is to end.
@@ -63,6 +75,7 @@ impl Request {
             Self::Load { id, .. }
             | Self::Caption { id, .. }
             | Self::Chat { id, .. }
+            | Self::Show { id, .. }
             | Self::Cancel { id }
             | Self::ListStored { id }
             | Self::Forget { id, .. } => *id,
@@ -128,6 +141,16 @@ pub struct Message {
     pub role: Role,
     /// What, in order.
     pub parts: Vec<Part>,
+}
+
+impl Message {
+    /// The files of its pictures.
+    pub fn pictures(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Image { bytes } => Some(&bytes[..]),
+            Part::Text { .. } => None,
+        })
+    }
 }
 
 /// A piece of a message.

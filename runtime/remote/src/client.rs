@@ -1,9 +1,10 @@
 //! The one client for HTTP.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder};
+use reqwest::{Client, ClientBuilder, Url};
 use rustls::{ClientConfig, RootCertStore};
 
 /// How long a server may take to accept a connection.
@@ -38,6 +39,15 @@ pub(crate) fn builder() -> Result<ClientBuilder, String> {
         .no_proxy()
         .user_agent(concat!("ocelli/", env!("CARGO_PKG_VERSION")));
     Ok(builder)
+}
+
+/// Whether others can read what is sent to this address on its way: it is not encrypted, and leaves this machine.
+pub fn is_overheard(url: &Url) -> bool {
+    let is_here = url.host_str().is_some_and(|host| {
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    });
+    url.scheme() == "http" && !is_here
 }
 
 /// An error with its causes, which say what is wrong; the address is left out, since whoever asked knows it.

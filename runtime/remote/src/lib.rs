@@ -21,7 +21,7 @@ mod fetch;
 mod model;
 mod patience;
 
-pub use client::client;
+pub use client::{client, is_overheard};
 pub use fetch::{Fetch, Host};
 pub use model::RemoteModel;
 pub use patience::{Impatient, patiently};

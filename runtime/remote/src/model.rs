@@ -3,17 +3,16 @@
 mod stream;
 mod wire;
 
-use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use ::agent::{ChatModel, Choice, Error, LocalFuture, Piece, Reply, Request, Result};
+use ::agent::{ChatModel, Choice, Error, LocalFuture, PictureId, Piece, Reply, Request, Result, numbered};
 use reqwest::header::{LOCATION, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde_json::{Map, Value, json};
 use tokio::time::{sleep, timeout};
 
-use crate::client::{client, said};
+use crate::client::{client, is_overheard, said};
 use crate::patience::{self, Impatient};
 use stream::{Gathered, Lines};
 
@@ -72,12 +71,7 @@ impl RemoteModel {
 
     /// Whether a key is sent where others can read it.
     pub fn shows_its_key(&self) -> bool {
-        let host = Url::parse(&self.url).ok().and_then(|url| url.host_str().map(str::to_owned));
-        let is_here = host.is_some_and(|host| {
-            let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-            host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-        });
-        self.key.is_some() && self.url.starts_with("http://") && !is_here
+        self.key.is_some() && Url::parse(&self.url).is_ok_and(|url| is_overheard(&url))
     }
 
     async fn only_model(&self) -> Result<String> {
@@ -165,6 +159,7 @@ impl RemoteModel {
     async fn ask(
         &self,
         body: &Value,
+        pictures: &[&PictureId],
         on_piece: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
     ) -> Result<Reply> {
         let mut gathered = Gathered::default();
@@ -185,7 +180,7 @@ impl RemoteModel {
                 }
             }
         }
-        gathered.reply().map_err(|error| self.failed(error))
+        gathered.reply(pictures).map_err(|error| self.failed(error))
     }
 }
 
@@ -218,7 +213,7 @@ impl ChatModel for RemoteModel {
                     body["parallel_tool_calls"] = json!(false);
                 }
             }
-            self.ask(&body, on_piece).await
+            self.ask(&body, &numbered(request.turns), on_piece).await
         })
     }
 }

@@ -253,7 +253,7 @@ impl Writer {
             id: new_id("msg_"),
             model: app.model.name.clone(),
             prompt_tokens: asked.prompt_tokens,
-            extension: Extension { notes: asked.notes.clone(), seed: asked.seed },
+            extension: Extension::of(asked),
             open: None,
             n_blocks: 0,
             calls: Vec::new(),

@@ -9,6 +9,7 @@ use axum::extract::Request;
 use axum::http::header::CONTENT_LENGTH;
 use axum::response::Response;
 use engine::{ChatFormat, GenerateOptions};
+use protocol::Sight;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
@@ -71,6 +72,8 @@ pub(crate) struct Asked {
     pub(crate) prompt_tokens: usize,
     /// What of the request was ignored or changed.
     pub(crate) notes: Vec<String>,
+    /// How each picture was read.
+    pub(crate) pictures: Vec<Sight>,
     pub(crate) seed: u64,
     pub(crate) arrived: Instant,
 }
@@ -175,7 +178,7 @@ impl App {
     pub(crate) async fn ask(self: &Arc<Self>, mut question: Question) -> Result<Asked> {
         let arrived = Instant::now();
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| self.busy())?;
-        let (question, prompt) = self
+        let (question, mut prompt) = self
             .off_thread(move |app| {
                 let prompt = question.prompt(&app.format, &app.granted)?;
                 Ok((question, prompt))
@@ -186,6 +189,7 @@ impl App {
             updates: receiver,
             prompt_tokens: prompt.input.token_ids.len(),
             notes: question.notes,
+            pictures: std::mem::take(&mut prompt.pictures),
             seed: question.options.seed,
             arrived,
         };

@@ -283,7 +283,7 @@ struct Writer {
 
 impl Writer {
     fn new(app: &App, asked: &Asked, kind: Kind) -> Self {
-        let extension = Extension { notes: asked.notes.clone(), seed: asked.seed };
+        let extension = Extension::of(asked);
         Self { kind, model: app.model.name.clone(), extension, arrived: asked.arrived }
     }
 

@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use engine::{Answer, Event, StopReason};
 use futures_core::Stream;
+use protocol::Sight;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -105,12 +106,18 @@ pub(crate) fn lost() -> Problem {
 
 /// What every API's answers carry beside their own fields: the member `ocelli`.
 pub(crate) struct Extension {
-    pub(crate) notes: Vec<String>,
-    pub(crate) seed: u64,
+    notes: Vec<String>,
+    pictures: Vec<Sight>,
+    seed: u64,
 }
 
 impl Extension {
-    /// All that was ignored, changed or cut off, what the answer took, and the seed that gives it again.
+    pub(crate) fn of(asked: &Asked) -> Self {
+        Self { notes: asked.notes.clone(), pictures: asked.pictures.clone(), seed: asked.seed }
+    }
+
+    /// All that was ignored, changed or cut off, how pictures were read, what the answer took, and the seed that gives
+    /// it again.
     pub(crate) fn value(&self, answer: &Answer) -> Value {
         let mut notes = self.notes.clone();
         match answer.stop_reason {
@@ -120,6 +127,7 @@ impl Extension {
         }
         json!({
             "notes": notes,
+            "pictures": self.pictures,
             "seed": self.seed,
             "timings": {
                 "prefill_ms": round(answer.prefill_ms),

@@ -169,6 +169,12 @@ impl Wgpu {
         self.shared.counters.get()
     }
 
+    /// Bytes of the buffers that there are now: weights, caches, activations, and spare ones.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.shared.pool.held_bytes()
+    }
+
     /// Gives the device up and frees its memory at once: for a page that is hidden. Every later operation is an
     /// error.
     pub fn give_up(&self) {

@@ -40,7 +40,10 @@ impl Drop for Buffer {
         match self.shelf {
             Shelf::Scratch => self.pool.put(self.shelf, self.size, spare),
             Shelf::Upload => self.pool.retired.borrow_mut().push((self.size, spare)),
-            Shelf::None => self.pool.dead.borrow_mut().push(self.id),
+            Shelf::None => {
+                self.pool.held_bytes.update(|held| held - self.size);
+                self.pool.dead.borrow_mut().push(self.id);
+            }
         }
     }
 }
@@ -50,11 +53,12 @@ struct Spare {
     id: u64,
 }
 
-/// All buffers that nobody uses.
+/// All buffers that nobody uses, and the sum of all that there are.
 #[derive(Default)]
 pub(crate) struct Pool {
     next_id: Cell<u64>,
     spare_bytes: Cell<u64>,
+    held_bytes: Cell<u64>,
     scratch: RefCell<HashMap<u64, Vec<Spare>>>,
     uploads: RefCell<HashMap<u64, Vec<Spare>>>,
     retired: RefCell<Vec<(u64, Spare)>>,
@@ -75,6 +79,7 @@ impl Pool {
             None => {
                 let id = self.next_id.get();
                 self.next_id.set(id + 1);
+                self.held_bytes.update(|held| held + size);
                 let usage =
                     wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
                 let descriptor =
@@ -110,9 +115,14 @@ impl Pool {
             for all in [&self.scratch, &self.uploads] {
                 dead.extend(all.take().into_values().flatten().map(|spare| spare.id));
             }
-            self.spare_bytes.set(0);
+            self.held_bytes.update(|held| held - self.spare_bytes.take());
         }
         dead
+    }
+
+    /// Bytes of all buffers, used and spare.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.held_bytes.get()
     }
 }
 

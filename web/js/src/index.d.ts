@@ -83,15 +83,22 @@ export interface GpuCost {
   /** Of weights that kernels read. */
   weight_bytes: number;
   bytes_read_back: number;
+  /** Of its memory in use, or kept for the next answer, at the end. */
+  held_bytes: number;
 }
 
 /** A picture as the model sees it. */
 export interface PictureView {
+  sight: Sight;
+  /** The resized picture, four bytes a pixel. */
+  rgba: Uint8Array;
+}
+
+/** What became of a picture on its way into the model. */
+export interface Sight {
   /** Width and height. */
   original: [number, number];
   resized: [number, number];
-  /** The resized picture, four bytes a pixel. */
-  rgba: Uint8Array;
   patch_size: number;
   merge_size: number;
   n_tokens: number;

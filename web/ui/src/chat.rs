@@ -3,7 +3,10 @@
 use leptos::html::Textarea;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use protocol::{Answer, Event, Message, Options, Part, PictureView, Problem, Request, Role, StopReason};
+use protocol::agent::{self, Ask, News, Outcome, PictureId, ToolCall};
+use protocol::{
+    Answer, Event, Message, Options, Part, PictureView, Problem, Request, Role, Sight, StopReason,
+};
 use std::sync::Arc;
 use wasm_bindgen::JsCast;
 use web_sys::{Blob, File, HtmlInputElement, Url};
@@ -14,7 +17,6 @@ use crate::client;
 use crate::desk::{Desk, Task};
 use crate::kept::Conversations;
 use crate::markdown_view::Markdown;
-use crate::news::{self, Ask, News, Outcome, Speaker};
 use crate::page;
 use crate::region::RegionDialog;
 use crate::saw::Saw;
@@ -194,6 +196,8 @@ impl Chat {
     /// Has the program that serves this page do a task, and shows what it tells.
     fn work(self, desk: Desk, task: Task) {
         let turn = self.turn(Role::Assistant, String::new(), Vec::new());
+        let asked = self.turns.get_untracked().last().copied().unwrap_or(turn);
+        asked.views.set(Vec::new());
         self.turns.update(|turns| turns.push(turn));
         page::scroll_to_end();
         self.running.set(Some(Running::Desk));
@@ -202,7 +206,7 @@ impl Chat {
         // A conversation begins without anything that could stay.
         let keep = task.keep.filter(|_| session.is_some());
         let task = Task { session, keep, tools: self.with_tools.get_untracked(), ..task };
-        let mut told = Told::new(self, turn);
+        let mut told = Told::new(self, asked, turn);
         spawn_local(async move {
             let end = RwSignal::new(None);
             let done = desk.work(task, move |news| {
@@ -259,9 +263,9 @@ impl Chat {
         for (i, message) in shown.turns.iter().enumerate() {
             // What happens between a question and its answer shows as one.
             let (role, last) = match message.role {
-                Speaker::System => continue,
-                Speaker::User => (Role::User, None),
-                Speaker::Assistant | Speaker::Tool => (Role::Assistant, turns.last()),
+                agent::Role::System => continue,
+                agent::Role::User => (Role::User, None),
+                agent::Role::Assistant | agent::Role::Tool => (Role::Assistant, turns.last()),
             };
             let turn = match last.filter(|turn| turn.role == Role::Assistant) {
                 Some(turn) => *turn,
@@ -274,8 +278,8 @@ impl Chat {
                 }
             };
             match message.role {
-                Speaker::Tool => turn.gave(&message.text(), false),
-                Speaker::User => {
+                agent::Role::Tool => turn.gave(&message.text(), false),
+                agent::Role::User => {
                     let mut pictures = Vec::new();
                     for name in message.pictures() {
                         pictures.push(Picture::of(desk.picture(session, name).await?));
@@ -291,7 +295,7 @@ impl Chat {
         }
         self.session.set(Some(session.to_owned()));
         self.n_kept.set(shown.turns.len());
-        self.unfinished.set(shown.unfinished);
+        self.unfinished.set(shown.kept.unfinished);
         self.turns.set(turns);
         Ok(())
     }
@@ -360,7 +364,11 @@ impl Chat {
 /// What a task has told so far.
 struct Told {
     chat: Chat,
+    /// The question, and the answer that grows.
+    asked: Turn,
     turn: Turn,
+    /// How the model read pictures that are not shown yet.
+    sights: Vec<(PictureId, Sight)>,
     started: f64,
     first: Option<f64>,
     is_begun: bool,
@@ -368,9 +376,9 @@ struct Told {
 }
 
 impl Told {
-    fn new(chat: Chat, turn: Turn) -> Self {
-        let answer = Answer::default();
-        Self { chat, turn, started: page::now(), first: None, is_begun: false, answer }
+    fn new(chat: Chat, asked: Turn, turn: Turn) -> Self {
+        let (sights, answer) = (Vec::new(), Answer::default());
+        Self { chat, asked, turn, sights, started: page::now(), first: None, is_begun: false, answer }
     }
 
     /// Shows news; returns the end when that comes.
@@ -384,16 +392,31 @@ impl Told {
                     turn.kept.set(n);
                 }
             }
-            News::Reasoning(text) => {
+            News::Progress(text) => turn.steps.update(|steps| {
+                steps.pop_if(|step| matches!(step, Step::Note(_)));
+                steps.push(Step::Note(text));
+            }),
+            News::Failed(message) => return Some(End::Failed(Problem::Network { message })),
+            News::Event(event) => return self.happens(event),
+        }
+        None
+    }
+
+    fn happens(&mut self, event: agent::Event) -> Option<End> {
+        let (chat, turn) = (self.chat, self.turn);
+        match event {
+            agent::Event::Reasoning(text) => {
                 self.speaks();
                 turn.reasoning.update(|all| all.push_str(&text));
             }
-            News::Text(text) => {
+            agent::Event::Text(text) => {
                 self.speaks();
                 turn.text.update(|all| all.push_str(&text));
                 page::scroll_to_end();
             }
-            News::Replied { text, calls, prompt_tokens, cached_tokens, generated_tokens } => {
+            agent::Event::Saw { picture, sight } => self.sights.push((picture, sight)),
+            agent::Event::Replied { text, calls, prompt_tokens, cached_tokens, generated_tokens } => {
+                self.show();
                 self.answer.prompt_tokens += prompt_tokens;
                 self.answer.cached_tokens += cached_tokens;
                 self.answer.generated_tokens += generated_tokens;
@@ -402,18 +425,14 @@ impl Told {
                     turn.said(text);
                 }
             }
-            News::Asked(ask) => {
+            agent::Event::Asked(ask) => {
                 chat.app.say(&format!("{} {}", chat.app.words().may_run, ask.call.name));
                 turn.asked.set(Some(ask));
                 page::scroll_to_end();
             }
-            News::Decided { .. } => turn.asked.set(None),
-            News::Calling(call) => turn.calls(call),
-            News::Progress(text) => turn.steps.update(|steps| {
-                steps.pop_if(|step| matches!(step, Step::Note(_)));
-                steps.push(Step::Note(text));
-            }),
-            News::Returned { call, output } => {
+            agent::Event::Decided { .. } => turn.asked.set(None),
+            agent::Event::Calling(call) => turn.calls(call),
+            agent::Event::Returned { call, output } => {
                 let is_known = turn.steps.with(|steps| {
                     steps
                         .iter()
@@ -422,13 +441,31 @@ impl Told {
                 if !is_known {
                     turn.calls(call);
                 }
-                turn.gave(&output.text(), output.failed);
+                turn.gave(&output.words(), output.failed);
             }
-            News::Note(note) => self.answer.notes.push(note),
-            News::Finished(outcome) => return Some(self.end(outcome)),
-            News::Failed(message) => return Some(End::Failed(Problem::Network { message })),
+            agent::Event::Note(note) => self.answer.notes.push(note),
+            agent::Event::Finished(outcome) => return Some(self.end(outcome)),
         }
         None
+    }
+
+    /// Shows the pictures that the model has read: with the question, or with the answer if tools gave them.
+    fn show(&mut self) {
+        let (desk, session) = (self.chat.app.desk_untracked(), self.chat.session.get_untracked());
+        let (Some(desk), Some(session)) = (desk, session) else { return };
+        let has_called = |steps: &Vec<Step>| steps.iter().any(|step| matches!(step, Step::Called { .. }));
+        let at = if self.turn.steps.with_untracked(has_called) { self.turn } else { self.asked };
+        let sights = std::mem::take(&mut self.sights);
+        spawn_local(async move {
+            for (picture, sight) in sights {
+                // One that cannot be drawn was still seen, and the notes tell how.
+                let Ok(picture) = desk.picture(&session, &picture).await else { continue };
+                let drawn = client::ask(|id| Request::Show { id, picture, sight }, &[], |_| {});
+                if let Event::Shown { view, .. } = drawn.last().await {
+                    at.views.update(|views| views.push(view));
+                }
+            }
+        });
     }
 
     fn speaks(&mut self) {
@@ -474,7 +511,7 @@ impl Picture {
 
 impl Turn {
     /// The model has replied: with its answer, or with calls and words beside them.
-    fn replied<'a>(self, text: String, calls: impl Iterator<Item = &'a news::Call>) {
+    fn replied<'a>(self, text: String, calls: impl Iterator<Item = &'a ToolCall>) {
         let mut calls = calls.peekable();
         match calls.peek() {
             None => self.text.set(text),
@@ -491,7 +528,7 @@ impl Turn {
         }
     }
 
-    fn calls(self, call: news::Call) {
+    fn calls(self, call: ToolCall) {
         self.steps.update(|steps| steps.push(Step::Called { call, gave: None, failed: false }));
     }
 

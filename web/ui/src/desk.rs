@@ -1,12 +1,12 @@
 //! The program that serves this page, as it keeps conversations and does tasks.
 
 use js_sys::Uint8Array;
+use protocol::agent::{Ask, Conversation, Event, Hit, Kept, News, PictureId};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::Closure;
 
-use crate::news::{Ask, Hit, Kept, News, Shown};
 use crate::page;
 
 /// Why it did not do what was asked.
@@ -46,13 +46,13 @@ impl Desk {
     }
 
     /// A conversation.
-    pub(crate) async fn show(&self, session: &str) -> Result<Shown> {
+    pub(crate) async fn show(&self, session: &str) -> Result<Conversation> {
         self.ask("GET", &format!("/sessions/{session}"), None).await
     }
 
     /// The file of a picture.
-    pub(crate) async fn picture(&self, session: &str, picture: &str) -> Result<Vec<u8>> {
-        let path = format!("/sessions/{session}/pictures/{picture}");
+    pub(crate) async fn picture(&self, session: &str, picture: &PictureId) -> Result<Vec<u8>> {
+        let path = format!("/sessions/{session}/pictures/{}", picture.0);
         let bytes = page::desk_bytes(&path, &self.key).await.map_err(|error| page::message(&error))?;
         Ok(bytes.unchecked_into::<Uint8Array>().to_vec())
     }
@@ -87,7 +87,9 @@ impl Desk {
         });
         let told = Closure::<dyn FnMut(String)>::new(move |line: String| match serde_json::from_str(&line) {
             Ok(news) => told(news),
-            Err(error) => told(News::Note(format!("a line that is not understood ({error}): {line}"))),
+            Err(error) => {
+                told(News::Event(Event::Note(format!("a line that is not understood ({error}): {line}"))));
+            }
         });
         let done = page::desk_lines(&path, &self.key, &body.to_string(), &told).await;
         done.map_err(|error| page::message(&error))

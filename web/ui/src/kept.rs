@@ -3,10 +3,10 @@
 use leptos::html::Dialog;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
+use protocol::agent::{Hit, Kept};
 
 use crate::app::{App, use_app};
 use crate::desk::Desk;
-use crate::news::{Hit, Kept};
 
 /// A line of the list: a conversation, or a place in one.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,14 +3,13 @@
 //! It never links the engine. Everything it wants it asks of the worker, in the words of `protocol`, and
 //! everything it shows comes from events and from what the user did.
 //!
-//! What needs no browser ([`markdown`], [`batch_file`], [`news`]) is tested on its own.
+//! What needs no browser ([`markdown`], [`batch_file`]) is tested on its own.
 
 #![recursion_limit = "256"]
 #![cfg_attr(target_family = "wasm", expect(unreachable_pub, reason = "the macro of components writes `pub`"))]
 
 pub mod batch_file;
 pub mod markdown;
-pub mod news;
 
 #[cfg(target_family = "wasm")]
 pub mod app;

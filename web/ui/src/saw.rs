@@ -2,7 +2,7 @@
 
 use leptos::html::Canvas;
 use leptos::prelude::*;
-use protocol::PictureView;
+use protocol::{PictureView, Sight};
 
 use crate::app::use_app;
 use crate::page;
@@ -12,7 +12,8 @@ use crate::page;
 pub(crate) fn Saw(view: PictureView) -> impl IntoView {
     let app = use_app();
     let canvas = NodeRef::<Canvas>::new();
-    let PictureView { original, resized, rgba, patch_size, merge_size, n_tokens, notes } = view;
+    let PictureView { sight, rgba } = view;
+    let Sight { original, resized, patch_size, merge_size, n_tokens, notes } = sight;
     Effect::new(move || {
         if let Some(canvas) = canvas.get() {
             page::draw_grid(&canvas, &rgba, resized[0], resized[1], patch_size, merge_size);

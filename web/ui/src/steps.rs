@@ -1,11 +1,11 @@
 //! What a task does on its way: calls, what they give, and the question whether one may run.
 
 use leptos::prelude::*;
+use protocol::agent::{Ask, Effect, Origin, Subject, ToolCall};
 use protocol::exact;
 use serde_json::Value;
 
 use crate::app::use_app;
-use crate::news::{Ask, Call, Effect, Subject};
 use crate::words::Words;
 
 /// Something that happened before the answer.
@@ -14,7 +14,7 @@ pub(crate) enum Step {
     /// Words beside a call.
     Said(String),
     /// A call, and what it gave if it has given anything.
-    Called { call: Call, gave: Option<String>, failed: bool },
+    Called { call: ToolCall, gave: Option<String>, failed: bool },
     /// Something was lost or changed, or a call is under way.
     Note(String),
 }
@@ -70,7 +70,7 @@ pub(crate) fn Question(ask: Ask, decide: impl Fn(bool, bool) + Copy + 'static) -
     let foreign = ask.foreign;
     let told = move || {
         let words = app.words();
-        let names: Vec<&str> = foreign.iter().map(|origin| stranger(words, origin)).collect();
+        let names: Vec<&str> = foreign.iter().map(|origin| stranger(words, *origin)).collect();
         (!names.is_empty()).then(|| format!("{} {}{}", words.has_read, names.join(", "), words.may_have_told))
     };
     view! {
@@ -99,11 +99,11 @@ fn about(words: &Words, subject: &Subject) -> String {
 }
 
 /// Who has spoken beside user and model.
-fn stranger(words: &Words, origin: &str) -> &'static str {
+fn stranger(words: &Words, origin: Origin) -> &'static str {
     match origin {
-        "picture" => words.a_picture,
-        "file" => words.a_file,
-        "web" => words.the_web,
+        Origin::Picture => words.a_picture,
+        Origin::File => words.a_file,
+        Origin::Web => words.the_web,
         _ => words.a_tool,
     }
 }

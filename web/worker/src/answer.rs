@@ -104,9 +104,11 @@ impl Local {
             },
         };
         let answer = answer.map_err(|error| engine_problem(&error))?;
-        let gpu =
-            counted().zip(at_first_token.get()).and_then(|(end, first)| cost(&end.since(&first), &answer));
-        Ok(protocol::Answer { gpu, ..report(answer, prepared) })
+        let cost = gpu
+            .as_ref()
+            .zip(at_first_token.get())
+            .and_then(|(gpu, first)| cost(&gpu.counters().since(&first), gpu.held_bytes(), &answer));
+        Ok(protocol::Answer { gpu: cost, ..report(answer, prepared) })
     }
 }
 
@@ -172,7 +174,7 @@ fn report(answer: engine::Answer, prepared: f64) -> protocol::Answer {
 }
 
 /// What a token after the first took of `counted`, if there was one.
-fn cost(counted: &Counters, answer: &engine::Answer) -> Option<GpuCost> {
+fn cost(counted: &Counters, held_bytes: u64, answer: &engine::Answer) -> Option<GpuCost> {
     let n_tokens = answer.generated_tokens.checked_sub(1).filter(|&n| n > 0)? as f64;
     let per_token = |count: u64| count as f64 / n_tokens;
     Some(GpuCost {
@@ -181,5 +183,6 @@ fn cost(counted: &Counters, answer: &engine::Answer) -> Option<GpuCost> {
         reads: per_token(counted.reads),
         weight_bytes: per_token(counted.weight_bytes),
         bytes_read_back: per_token(counted.bytes_read_back),
+        held_bytes: held_bytes as f64,
     })
 }

@@ -17,6 +17,7 @@ use crate::answer::{Local, caption_messages};
 use crate::browser::{engine_problem, now, scope, turn};
 use crate::gpu::Chosen;
 use crate::remote::Remote;
+use crate::seen::show;
 use crate::store::{Fetched, Progress};
 use crate::told::Told;
 use crate::{local, store};
@@ -141,6 +142,7 @@ async fn perform(
             answer(id, &caption_messages(picture), &options, model, signal).await
         }
         Request::Chat { id, messages, options } => answer(id, &messages, &options, model, signal).await,
+        Request::Show { id, picture, sight } => Ok(Event::Shown { id, view: show(&picture, sight)? }),
         Request::ListStored { id } => stored(id).await,
         Request::Forget { id, key } => {
             store::forget(&key).await?;

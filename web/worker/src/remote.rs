@@ -1,11 +1,12 @@
 //! A server that computes instead: OpenAI's words, streamed.
 
-use protocol::{Answer, Event, Message, Options, Part, Problem, Role, StopReason};
+use protocol::{Answer, Event, Message, Options, Part, Problem, Role, Sight, StopReason};
 use serde_json::{Value, json};
 use web_sys::AbortSignal;
 
 use crate::browser::now;
 use crate::fetch::{Ask, Body};
+use crate::seen::show;
 use crate::sse::EventStream;
 
 const ERROR_LIMIT: usize = 1 << 20;
@@ -84,22 +85,22 @@ impl Remote {
             "stream_options": {"include_usage": true},
         });
         let mut answer = Answer::default();
-        match self.stream(id, &request.to_string(), signal, tell, started, &mut answer).await {
+        let mut sights = Vec::new();
+        let taken = &mut Taken { id, tell, started, answer: &mut answer, sights: &mut sights };
+        match self.stream(&request.to_string(), signal, taken).await {
             Err(Problem::Cancelled) => answer.stop_reason = StopReason::Cancelled,
             other => other?,
         }
+        tell_seen(id, messages, sights, tell);
         answer.decode_ms = now() - started - answer.ttft_ms;
         Ok(answer)
     }
 
     async fn stream(
         &self,
-        id: u32,
         request: &str,
         signal: &AbortSignal,
-        tell: &dyn Fn(Event),
-        started: f64,
-        answer: &mut Answer,
+        taken: &mut Taken<'_>,
     ) -> Result<(), Problem> {
         let body = self.ask("/v1/chat/completions", Some(request), signal).await?;
         let mut events = EventStream::default();
@@ -111,13 +112,27 @@ impl Remote {
                 if let Some(said) = event["error"]["message"].as_str() {
                     return Err(Problem::Network { message: format!("`{}` failed: {said}", self.url) });
                 }
-                self.take(id, &event, tell, started, answer);
+                taken.take(&event);
             }
         }
         Ok(())
     }
+}
 
-    fn take(&self, id: u32, event: &Value, tell: &dyn Fn(Event), started: f64, answer: &mut Answer) {
+/// What has come of an answer.
+struct Taken<'a> {
+    id: u32,
+    tell: &'a dyn Fn(Event),
+    started: f64,
+    answer: &'a mut Answer,
+    /// How each picture of the conversation was seen.
+    sights: &'a mut Vec<Sight>,
+}
+
+impl Taken<'_> {
+    fn take(&mut self, event: &Value) {
+        let Self { id, tell, started, .. } = *self;
+        let answer = &mut *self.answer;
         let choice = &event["choices"][0];
         let delta = &choice["delta"];
         let mut said = |text: &str| {
@@ -141,9 +156,28 @@ impl Remote {
         }
         let notes = event["ocelli"]["notes"].as_array().into_iter().flatten();
         answer.notes.extend(notes.filter_map(|note| note.as_str()).map(str::to_owned));
+        // Other servers do not tell.
+        if let Ok(sights) = serde_json::from_value(event["ocelli"]["pictures"].clone()) {
+            *self.sights = sights;
+        }
         let count = |name: &str| event["usage"][name].as_u64().map(|n| n as usize);
         answer.prompt_tokens = count("prompt_tokens").unwrap_or(answer.prompt_tokens);
         answer.generated_tokens = count("completion_tokens").unwrap_or(answer.generated_tokens);
+    }
+}
+
+/// Shows the pictures of the last message as they were seen; earlier ones were shown with their own messages.
+fn tell_seen(id: u32, messages: &[Message], sights: Vec<Sight>, tell: &dyn Fn(Event)) {
+    let Some((newest, earlier)) = messages.split_last() else { return };
+    let n_earlier = earlier.iter().flat_map(Message::pictures).count();
+    if sights.len() != n_earlier + newest.pictures().count() {
+        return;
+    }
+    for (bytes, sight) in newest.pictures().zip(sights.into_iter().skip(n_earlier)) {
+        // What cannot be shown was still seen.
+        if let Ok(view) = show(bytes, sight) {
+            tell(Event::Seen { id, view });
+        }
     }
 }
 

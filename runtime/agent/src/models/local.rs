@@ -5,10 +5,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use engine::{Engine, Event, GenerateOptions, Message, StopReason, ToolChoice};
+use protocol::Sight;
+use protocol::agent::{Content, Part, PictureId, Role, ToolCall, Turn};
 use vision::{DecodeOptions, Patches};
 
 use crate::model::{ChatModel, Choice, Piece, Reply, Request};
-use crate::transcript::{Content, Part, PictureId, Pictures, Role, ToolCall, Turn};
+use crate::pictures::{Pictures, numbered};
 use crate::{Error, LocalFuture, Result};
 
 /// An engine that replies. Each picture is cut into patches once.
@@ -37,6 +39,11 @@ impl EngineModel {
             false => Ok(engine::Part::Text("[a picture, which this model cannot see]".into())),
         };
         turns.iter().map(|turn| message(turn, &mut picture)).collect()
+    }
+
+    /// How a picture that was read was read.
+    fn sight(&self, id: &PictureId) -> Option<(PictureId, Sight)> {
+        Some((id.clone(), self.patches.get(id)?.sight()))
     }
 
     fn patches(&mut self, id: &PictureId, pictures: &Pictures) -> Result<Arc<Patches>> {
@@ -123,6 +130,7 @@ impl ChatModel for EngineModel {
                 generated_tokens: answer.generated_tokens,
                 cut_off: !matches!(answer.stop_reason, StopReason::Eos | StopReason::StopString),
                 notes: answer.notes,
+                sights: numbered(request.turns).into_iter().filter_map(|id| self.sight(id)).collect(),
             })
         })
     }

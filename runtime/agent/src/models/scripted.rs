@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
+use protocol::agent::Turn;
+
 use crate::model::{ChatModel, Choice, Piece, Reply, Request};
-use crate::transcript::Turn;
 use crate::{Error, LocalFuture, Result};
 
 /// What a scripted model was asked.

@@ -1,14 +1,14 @@
 use std::ops::ControlFlow;
 
+use protocol::agent::{Effect, Subject};
 use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::LocalFuture;
-use crate::approval::{Effect, Subject};
 use crate::driver::{Approver, Nobody, Surroundings, Watcher, drive};
 use crate::models::Scripted;
+use crate::pictures::Pictures;
 use crate::tool::{Context, Tool, ToolSpec};
-use crate::transcript::Pictures;
 
 /// A tool that says what it is told to say, and has the effect that it is told to have.
 struct Echo {
@@ -126,6 +126,7 @@ fn names(events: &[Event]) -> Vec<&'static str> {
         Event::Returned { output, .. } if output.failed => "failed",
         Event::Returned { .. } => "returned",
         Event::Note(_) => "note",
+        Event::Saw { .. } => "saw",
         Event::Finished(_) => "finished",
     };
     events.iter().map(name).collect()
@@ -138,6 +139,41 @@ fn an_answer_ends_the_run() {
     assert_eq!(played.outcome, Outcome::Answered { text: "42".into() });
     assert_eq!(names(&played.events), ["reasoning", "text", "note", "replied", "finished"]);
     assert_eq!(played.run.turns[1].reasoning.as_deref(), Some("hm"));
+}
+
+#[test]
+fn a_picture_is_told_of_when_it_is_new() {
+    let mut pictures = Pictures::default();
+    let [first, second] = [b"first", b"other"].map(|bytes| pictures.add(bytes.to_vec()));
+    let sight = protocol::Sight {
+        original: [9, 9],
+        resized: [28, 28],
+        patch_size: 14,
+        merge_size: 2,
+        n_tokens: 1,
+        notes: Vec::new(),
+    };
+    let show = |run: &mut Run, role, picture: &PictureId| {
+        let content = Content::Picture(picture.clone());
+        run.turns.push(Turn::new(role, vec![Part { origin: Origin::Picture, content }]));
+    };
+    let reply = |pictures: &[&PictureId]| {
+        let sights = pictures.iter().map(|&picture| (picture.clone(), sight.clone())).collect();
+        Reply { sights, ..calls(&["look"]) }
+    };
+    let told = |events: &[Event]| {
+        let pictures = events.iter().filter_map(|event| match event {
+            Event::Saw { picture, .. } => Some(picture.clone()),
+            _ => None,
+        });
+        pictures.collect::<Vec<_>>()
+    };
+    let mut run = Run::new(vec![Turn::user("do it")], Limits::default(), Policy::default());
+    show(&mut run, Role::User, &first);
+    assert_eq!(told(&run.replied(reply(&[&first]), &tools())), [first.clone()]);
+    show(&mut run, Role::Tool, &second);
+    assert_eq!(told(&run.replied(reply(&[&first, &second]), &tools())), [second]);
+    assert_eq!(told(&run.replied(reply(&[&first]), &tools())), []);
 }
 
 #[test]

@@ -1,13 +1,12 @@
 //! `calculator`.
 
+use protocol::agent::{Effect, Origin, ToolOutput};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::expression::evaluate;
 use crate::LocalFuture;
-use crate::approval::Effect;
-use crate::tool::{Context, Tool, ToolOutput, ToolSpec, read_arguments};
-use crate::transcript::Origin;
+use crate::tool::{Context, Tool, ToolSpec, read_arguments};
 
 /// Computes, so that the model need not.
 #[derive(Debug)]

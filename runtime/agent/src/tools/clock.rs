@@ -2,12 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use protocol::agent::{Effect, Origin, ToolOutput};
 use serde_json::{Map, Value, json};
 
 use crate::LocalFuture;
-use crate::approval::Effect;
-use crate::tool::{Context, Tool, ToolOutput, ToolSpec};
-use crate::transcript::Origin;
+use crate::tool::{Context, Tool, ToolSpec};
 
 const WEEKDAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
 

@@ -2,15 +2,14 @@
 
 use std::io::Cursor;
 
+use protocol::agent::{Effect, Origin, ToolOutput};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use vision::DecodeOptions;
 
 use super::zoom::{picked, picture_number};
 use crate::LocalFuture;
-use crate::approval::Effect;
-use crate::tool::{Context, Tool, ToolOutput, ToolSpec, read_arguments};
-use crate::transcript::Origin;
+use crate::tool::{Context, Tool, ToolSpec, read_arguments};
 
 /// Entries of EXIF data that are told at most, and characters of each.
 const MAX_ENTRIES: usize = 40;
@@ -98,7 +97,8 @@ mod tests {
     use std::ops::ControlFlow;
 
     use super::*;
-    use crate::transcript::{Content, Part, Pictures, Role, Turn};
+    use crate::pictures::Pictures;
+    use protocol::agent::{Content, Part, Role, Turn};
 
     #[test]
     fn size_format_and_camera_are_told() {

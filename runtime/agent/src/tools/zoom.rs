@@ -4,14 +4,14 @@
 use std::io::Cursor;
 
 use image::{ImageFormat, RgbImage, imageops};
+use protocol::agent::{Content, Effect, Origin, Part, PictureId, ToolOutput, Turn};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use vision::{DecodeOptions, Picture};
 
 use crate::LocalFuture;
-use crate::approval::Effect;
-use crate::tool::{Context, Tool, ToolOutput, ToolSpec, read_arguments};
-use crate::transcript::{Origin, PictureId, Pictures, Turn, numbered};
+use crate::pictures::{Pictures, numbered};
+use crate::tool::{Context, Tool, ToolSpec, read_arguments};
 
 /// The range of coordinates, whatever the size of the picture.
 const SCALE: f64 = 1000.0;
@@ -80,7 +80,10 @@ impl Tool for ImageZoom {
                 Ok((png, format!("Picture {n} from {x},{y}, {width}x{height} pixels{label}:")))
             });
             match zoomed {
-                Ok((png, text)) => ToolOutput::picture(Origin::Picture, text, context.pictures, png),
+                Ok((png, text)) => {
+                    let content = Content::Picture(context.pictures.add(png));
+                    ToolOutput::picture(text, Part { origin: Origin::Picture, content })
+                }
                 Err(error) => ToolOutput::error(error),
             }
         })
@@ -139,7 +142,7 @@ mod tests {
     use std::ops::ControlFlow;
 
     use super::*;
-    use crate::transcript::{Content, Part, Role};
+    use protocol::agent::Role;
 
     fn conversation() -> (Vec<Turn>, Pictures) {
         let mut pictures = Pictures::default();

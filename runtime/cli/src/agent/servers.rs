@@ -32,12 +32,42 @@ pub(super) struct McpArgs {
     /// Give its command this variable of the environment, such as a key; may be given more than once
     #[arg(long, value_name = "VARIABLE", help_heading = "Tools", requires = "mcp")]
     mcp_env: Vec<String>,
+    /// Send the MCP server at this address the key in a variable, as tools.example.com=TOOLS_KEY; may be given more
+    /// than once
+    #[arg(long, value_name = "HOST=VARIABLE", help_heading = "Tools", requires = "mcp", value_parser = Key::parse)]
+    mcp_key: Vec<Key>,
     /// Allow the list of tools with this SHA-256 without being asked; may be given more than once
     #[arg(long, value_name = "SHA256", help_heading = "Tools", requires = "mcp")]
     mcp_allow: Vec<String>,
     /// Let its command touch every file that you can, instead of only those of the system and of granted folders
     #[arg(long, help_heading = "Tools", requires = "mcp")]
     mcp_unconfined: bool,
+}
+
+/// Who is sent a key, and which.
+#[derive(Debug, Clone)]
+struct Key {
+    /// With a port, only the server at that port.
+    host: String,
+    variable: String,
+}
+
+impl Key {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((host, variable)) if !host.is_empty() && !host.contains('/') && !variable.is_empty() => {
+                Ok(Self { host: host.to_ascii_lowercase(), variable: variable.to_owned() })
+            }
+            _ => Err("give a host and a variable of the environment, as tools.example.com=TOOLS_KEY".into()),
+        }
+    }
+
+    fn is_for(&self, target: &Target) -> bool {
+        let Target::Http { url, .. } = target else { return false };
+        let host = url.host_str().unwrap_or_default();
+        let port = url.port_or_known_default().unwrap_or_default();
+        self.host == host || self.host == format!("{host}:{port}")
+    }
 }
 
 /// What has to stay for as long as servers run.
@@ -67,6 +97,9 @@ impl McpArgs {
         has_person: bool,
     ) -> anyhow::Result<Running> {
         let targets = self.mcp.iter().map(|text| Target::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(key) = self.mcp_key.iter().find(|key| !targets.iter().any(|target| key.is_for(target))) {
+            bail!("--mcp-key gives a key for {}, but no --mcp is an address there", key.host);
+        }
         let is_program = |target: &Target| matches!(target, Target::Command { .. });
         let scratch = match targets.iter().any(is_program) && self.confines(trace)? {
             true => Some(TempDir::new().context("cannot make a folder for servers of tools")?),
@@ -74,7 +107,11 @@ impl McpArgs {
         };
         let mut running = Running { scratch, servers: Vec::new() };
         for target in &targets {
-            let mut launch = Launch { confine: Vec::new(), environment: self.environment()? };
+            let mut launch = Launch {
+                confine: Vec::new(),
+                environment: self.environment()?,
+                key: self.key(target, trace)?,
+            };
             if let (Target::Command { words, .. }, Some(scratch)) = (target, &running.scratch) {
                 launch = confined(words, folders, scratch.path(), launch)?;
             }
@@ -93,6 +130,19 @@ impl McpArgs {
             Ok((name.clone(), value))
         };
         self.mcp_env.iter().map(variable).collect()
+    }
+
+    /// The key for a server; one that others can read on its way is told of.
+    fn key(&self, target: &Target, trace: &Trace<'_>) -> anyhow::Result<Option<String>> {
+        let Some(key) = self.mcp_key.iter().find(|key| key.is_for(target)) else { return Ok(None) };
+        let name = &key.variable;
+        let value = env::var(name).with_context(|| format!("cannot read {name}, named by --mcp-key"))?;
+        if let Target::Http { url, .. } = target
+            && remote::is_overheard(url)
+        {
+            trace.warning(&format!("the key in {name} is sent to {target} without encryption"))?;
+        }
+        Ok(Some(value))
     }
 
     /// Whether programs are confined; what this system cannot keep them from is told.

@@ -32,7 +32,8 @@ impl<'a> Trace<'a> {
             return if event.is_piece() { Ok(()) } else { self.output.json(event) };
         }
         match event {
-            Event::Reasoning(_) | Event::Text(_) => {}
+            // Notes tell what was changed of a picture.
+            Event::Reasoning(_) | Event::Text(_) | Event::Saw { .. } => {}
             Event::Replied { text, calls, prompt_tokens, cached_tokens, generated_tokens } => {
                 self.step += 1;
                 let read = prompt_tokens.saturating_sub(*cached_tokens);

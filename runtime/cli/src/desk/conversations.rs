@@ -7,7 +7,8 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use protocol::agent::{Conversation, Hit, Kept};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
@@ -17,30 +18,18 @@ use crate::agent::unfinished;
 /// Hits of a search at most.
 const MAX_HITS: usize = 50;
 
-/// What a list tells of a conversation.
-#[derive(Serialize)]
-struct Line {
-    id: String,
-    title: String,
-    updated_ms: i64,
-    /// Whether its last task has not ended.
-    unfinished: bool,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Words {
     words: String,
 }
 
-impl From<&Session> for Line {
-    fn from(session: &Session) -> Self {
-        Self {
-            id: session.id.0.clone(),
-            title: session.title.clone(),
-            updated_ms: session.updated_ms,
-            unfinished: unfinished(session).is_some(),
-        }
+fn kept(session: &Session) -> Kept {
+    Kept {
+        id: session.id.0.clone(),
+        title: session.title.clone(),
+        updated_ms: session.updated_ms,
+        unfinished: unfinished(session).is_some(),
     }
 }
 
@@ -48,7 +37,7 @@ type TheDesk = State<Arc<Desk>>;
 
 /// All of them, the latest first.
 pub(super) async fn list(State(desk): TheDesk) -> Result<Response> {
-    let lines = stored(desk, |store| Ok(store.list()?.iter().map(Line::from).collect::<Vec<_>>())).await?;
+    let lines = stored(desk, |store| Ok(store.list()?.iter().map(kept).collect::<Vec<_>>())).await?;
     Ok(answer(&json!(lines)))
 }
 
@@ -56,19 +45,19 @@ pub(super) async fn list(State(desk): TheDesk) -> Result<Response> {
 pub(super) async fn search(State(desk): TheDesk, request: Request) -> Result<Response> {
     let Words { words } = body(request).await?;
     let hits = stored(desk, move |store| Ok(store.search(&words, MAX_HITS)?)).await?;
-    Ok(answer(&json!(hits)))
+    let hits =
+        hits.into_iter().map(|hit| Hit { session: hit.session.0, title: hit.title, excerpt: hit.excerpt });
+    Ok(answer(&json!(hits.collect::<Vec<_>>())))
 }
 
 /// One with its messages, as they show: the branch that was gone on with last.
 pub(super) async fn show(State(desk): TheDesk, Path(id): Path<String>) -> Result<Response> {
     let shown = stored(desk, move |store| {
         let session = store.find(&id)?;
-        let turns: Vec<_> = store.turns(&session.id)?.into_iter().map(|entry| entry.turn).collect();
-        let mut shown = json!(Line::from(&session));
-        shown["turns"] = json!(turns);
-        Ok(shown)
+        let turns = store.turns(&session.id)?.into_iter().map(|entry| entry.turn).collect();
+        Ok(Conversation { kept: kept(&session), turns })
     });
-    Ok(answer(&shown.await?))
+    Ok(answer(&json!(shown.await?)))
 }
 
 /// Deletes one, with pictures that no other one shows.

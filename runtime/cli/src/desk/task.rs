@@ -20,9 +20,10 @@ use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_core::Stream;
+use protocol::agent::News;
 use remote::RemoteModel;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
@@ -45,13 +46,13 @@ pub(super) struct Task {
 }
 
 /// The lines of a task. Dropping them, as when the page goes away, leaves the task where it stands.
-pub(super) struct Lines(UnboundedReceiver<Value>);
+pub(super) struct Lines(UnboundedReceiver<News>);
 
 impl Stream for Lines {
     type Item = std::result::Result<Bytes, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(context).map(|line| line.map(|line| Ok(format!("{line}\n").into())))
+        self.0.poll_recv(context).map(|line| line.map(|news| Ok(format!("{}\n", json!(news)).into())))
     }
 }
 
@@ -92,7 +93,7 @@ struct Working {
     pictures: Pictures,
     policy: Policy,
     toolbox: Toolbox,
-    lines: UnboundedSender<Value>,
+    lines: UnboundedSender<News>,
     words: UnboundedReceiver<Word>,
     is_stopped: Arc<AtomicBool>,
 }
@@ -102,7 +103,7 @@ impl Working {
         desk: &Arc<Desk>,
         session: Option<String>,
         task: Task,
-        lines: UnboundedSender<Value>,
+        lines: UnboundedSender<News>,
     ) -> Result<Self> {
         let policy: Policy =
             settings::read_at(&desk.rules).map_err(|error| internal(&error))?.unwrap_or_default();
@@ -140,7 +141,7 @@ impl Working {
         let mut working =
             Self { record, run, pictures, policy, toolbox, lines, words, is_stopped, _entered: entered };
         working.record.save(&working.run, &working.pictures)?;
-        let _ = working.lines.send(json!({ "session": working.record.id() }));
+        let _ = working.lines.send(News::Session(working.record.id().0.clone()));
         working.tell_kept();
         Ok(working)
     }
@@ -159,13 +160,13 @@ impl Working {
             })
         });
         if let Err(error) = done {
-            let _ = lines.send(json!({ "failed": format!("{error:#}") }));
+            let _ = lines.send(News::Failed(format!("{error:#}")));
         }
     }
 
     /// Tells how many messages are kept, as a count for [`Task::keep`].
     fn tell_kept(&self) {
-        let _ = self.lines.send(json!({ "kept": self.record.n_kept() }));
+        let _ = self.lines.send(News::Kept(self.record.n_kept()));
     }
 
     async fn drive(&mut self, desk: &Desk, key: Option<String>) -> anyhow::Result<()> {
@@ -207,7 +208,7 @@ impl Task {
         for (i, picture) in self.pictures.iter().enumerate() {
             let n = i + 1;
             let bytes = STANDARD.decode(picture).with_context(|| format!("picture {n} is not in base64"))?;
-            let part = Part::picture(Origin::Picture, bytes, pictures);
+            let part = pictures.part(Origin::Picture, bytes);
             parts.push(part.with_context(|| format!("picture {n}"))?);
         }
         parts.extend(text.map(|text| Part::text(Origin::User, text)));
@@ -222,7 +223,7 @@ fn nothing() -> Failure {
 /// Keeps what happens, then tells it.
 struct Watch<'a> {
     record: &'a mut Record,
-    lines: &'a UnboundedSender<Value>,
+    lines: &'a UnboundedSender<News>,
     is_stopped: &'a AtomicBool,
     outcome: anyhow::Result<()>,
 }
@@ -233,14 +234,14 @@ impl Watcher for Watch<'_> {
             self.outcome = self.record.save(run, pictures);
         }
         if self.outcome.is_ok() {
-            let _ = self.lines.send(json!(event));
+            let _ = self.lines.send(News::Event(event.clone()));
         }
         self.wait(None)
     }
 
     fn wait(&mut self, progress: Option<&str>) -> ControlFlow<()> {
         if let Some(progress) = progress {
-            let _ = self.lines.send(json!({ "progress": progress }));
+            let _ = self.lines.send(News::Progress(progress.to_owned()));
         }
         match self.outcome.is_err() || self.is_stopped.load(Ordering::Relaxed) {
             true => ControlFlow::Break(()),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use ::agent::{Piece, Reply, ToolCall};
+use ::agent::{PictureId, Piece, Reply, ToolCall};
+use protocol::Sight;
 use serde_json::Value;
 
 /// Bytes of one event, and of a whole reply.
@@ -69,6 +70,8 @@ pub(super) struct Gathered {
     reasoning: String,
     /// By their index.
     calls: BTreeMap<u64, Call>,
+    /// How pictures were read, in the order of the conversation; only our own server tells.
+    sights: Vec<Sight>,
     has_finished: bool,
     is_done: bool,
 }
@@ -106,6 +109,7 @@ impl Gathered {
             return Err(message.map_or_else(|| error.to_string(), str::to_owned));
         }
         self.count(&event["usage"]);
+        self.note(&event["ocelli"]);
         let choice = &event["choices"][0];
         if let Some(reason) = choice["finish_reason"].as_str() {
             self.has_finished = true;
@@ -123,6 +127,16 @@ impl Gathered {
         count(&mut self.reply.prompt_tokens, &usage["prompt_tokens"]);
         count(&mut self.reply.generated_tokens, &usage["completion_tokens"]);
         count(&mut self.reply.cached_tokens, &usage["prompt_tokens_details"]["cached_tokens"]);
+    }
+
+    /// What our own server tells beside the answer.
+    fn note(&mut self, extension: &Value) {
+        let notes = extension["notes"].as_array().into_iter().flatten();
+        self.reply.notes.extend(notes.filter_map(Value::as_str).map(str::to_owned));
+        // A newer server may tell it otherwise.
+        if let Ok(sights) = serde_json::from_value(extension["pictures"].clone()) {
+            self.sights = sights;
+        }
     }
 
     fn grow(
@@ -170,11 +184,11 @@ impl Gathered {
         Reply { reasoning, cut_off: true, ..self.reply }
     }
 
-    /// The whole reply.
+    /// The whole reply to a conversation with these pictures.
     ///
     /// # Errors
     /// If it is not whole, or a call cannot be read.
-    pub(super) fn reply(mut self) -> Result<Reply, String> {
+    pub(super) fn reply(mut self, pictures: &[&PictureId]) -> Result<Reply, String> {
         if !self.has_finished {
             return Err("its reply ended before it was complete".into());
         }
@@ -191,6 +205,9 @@ impl Gathered {
             }
         }
         self.reply.reasoning = Some(self.reasoning).filter(|text| !text.is_empty());
+        if self.sights.len() == pictures.len() {
+            self.reply.sights = pictures.iter().map(|&id| id.clone()).zip(self.sights).collect();
+        }
         Ok(self.reply)
     }
 }
@@ -210,7 +227,7 @@ mod tests {
         for line in lines {
             let _ = gathered.take(line, &mut on_piece)?;
         }
-        Ok((gathered.reply()?, shown))
+        Ok((gathered.reply(&[])?, shown))
     }
 
     #[test]
@@ -242,6 +259,31 @@ mod tests {
             (reply.prompt_tokens, reply.cached_tokens, reply.generated_tokens, reply.cut_off),
             (9, 5, 4, false)
         );
+    }
+
+    #[test]
+    fn our_own_server_tells_how_pictures_were_read() {
+        let sight =
+            r#"{"original":[9,9],"resized":[28,28],"patch_size":14,"merge_size":2,"n_tokens":1,"notes":[]}"#;
+        let last = |pictures: &str| {
+            format!(
+                r#"data: {{"choices":[{{"delta":{{}},"finish_reason":"stop"}}],"ocelli":{{"notes":["resized",5],"pictures":{pictures}}}}}"#
+            )
+        };
+        let picture = PictureId("77".into());
+        let read = |pictures: &str| {
+            let mut gathered = Gathered::default();
+            let _ = gathered.take(&last(pictures), &mut |_| ControlFlow::Continue(())).unwrap();
+            gathered.reply(&[&picture]).unwrap()
+        };
+        let reply = read(&format!("[{sight}]"));
+        assert_eq!(reply.notes, ["resized"]);
+        let [(named, sight_of_it)] = &reply.sights[..] else { panic!("{reply:?}") };
+        assert_eq!((named, sight_of_it.n_tokens), (&picture, 1));
+        // What cannot be of these pictures is passed over.
+        for damaged in ["5", "[]", "[{}]", &format!("[{sight},{sight}]")] {
+            assert_eq!(read(damaged).sights, [], "{damaged}");
+        }
     }
 
     #[test]

@@ -197,7 +197,7 @@ impl Writer {
         Self {
             head: Head::new(app, "chatcmpl-", "chat.completion"),
             shape,
-            extension: Extension { notes: asked.notes.clone(), seed: asked.seed },
+            extension: Extension::of(asked),
             logprobs: Logprobs::new(app.format.clone()),
             entries: Vec::new(),
             calls: Vec::new(),

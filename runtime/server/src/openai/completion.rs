@@ -64,7 +64,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(app: &App, asked: &Asked, include_usage: bool) -> Self {
-        let extension = Extension { notes: asked.notes.clone(), seed: asked.seed };
+        let extension = Extension::of(asked);
         Self { head: Head::new(app, "cmpl-", "text_completion"), include_usage, extension }
     }
 

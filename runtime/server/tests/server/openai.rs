@@ -94,6 +94,11 @@ fn pictures_are_seen_and_what_they_lose_is_told() {
         assert!(notes.contains(&note.as_str()), "{note} is not in {notes:?}");
     }
     assert!(expected.notes.iter().any(|note| note.contains("resized from 100x100")), "{:?}", expected.notes);
+    let [sight] = &whole["ocelli"]["pictures"].as_array().unwrap()[..] else { panic!("{whole}") };
+    assert_eq!(sight["original"], json!([100, 100]));
+    let n = |value: &Value| value.as_u64().unwrap();
+    let block = n(&sight["patch_size"]) * n(&sight["merge_size"]);
+    assert_eq!(n(&sight["n_tokens"]), n(&sight["resized"][0]) / block * (n(&sight["resized"][1]) / block));
 
     // The same picture and question again: all but the last token is cached.
     let again = server.post(CHAT, &body).expect(200).json();

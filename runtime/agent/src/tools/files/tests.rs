@@ -1,12 +1,12 @@
 use std::fs;
 use std::ops::ControlFlow;
 
+use protocol::agent::{Content, Effect, Origin, Role, Subject, Turn};
 use serde_json::Value;
 
 use super::*;
-use crate::approval::{Effect, Subject};
+use crate::pictures::Pictures;
 use crate::tool::Context;
-use crate::transcript::{Content, Origin, Pictures, Role, Turn};
 
 /// A folder to read and one to write, with a secret beside them.
 struct Granted {

@@ -2,15 +2,14 @@
 
 use std::rc::Rc;
 
+use protocol::agent::{Effect, Origin, Subject, ToolOutput};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{Folders, Kind};
 use crate::LocalFuture;
-use crate::approval::{Effect, Subject};
-use crate::tool::{Context, Tool, ToolOutput, ToolSpec, read_arguments};
-use crate::transcript::Origin;
+use crate::tool::{Context, Tool, ToolSpec, read_arguments};
 
 /// Bytes of text that one call shows.
 const MAX_SHOWN: usize = 32 << 10;
@@ -97,13 +96,8 @@ impl Tool for FileTool {
                     };
                     match folders.bytes(&it.path) {
                         Ok(bytes) if image::guess_format(&bytes).is_ok() => {
-                            return match vision::decode(&bytes, &vision::DecodeOptions::default()) {
-                                Ok(_) => ToolOutput::picture(
-                                    Origin::Picture,
-                                    format!("{}:", it.path),
-                                    context.pictures,
-                                    bytes,
-                                ),
+                            return match context.pictures.part(Origin::Picture, bytes) {
+                                Ok(picture) => ToolOutput::picture(format!("{}:", it.path), picture),
                                 Err(error) => ToolOutput::error(format!("{}: {error}", it.path)),
                             };
                         }

@@ -40,7 +40,7 @@ impl Writer {
             id: new_id("resp_"),
             created: unix_time(),
             shape,
-            extension: Extension { notes: asked.notes.clone(), seed: asked.seed },
+            extension: Extension::of(asked),
             sequence: 0,
             output: Vec::new(),
             open: None,

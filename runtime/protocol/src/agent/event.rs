@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::approval::Ask;
-use crate::tool::ToolOutput;
-use crate::transcript::ToolCall;
+use super::transcript::words;
+use super::{Ask, Origin, Part, PictureId, ToolCall};
+use crate::Sight;
 
 /// A transition of a run, or news from inside one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,13 @@ pub enum Event {
     Reasoning(String),
     /// The model says more.
     Text(String),
+    /// The model has read a picture that it had not read before.
+    Saw {
+        /// The picture.
+        picture: PictureId,
+        /// What became of it on the way in.
+        sight: Sight,
+    },
     /// The model has replied.
     Replied {
         /// Its words.
@@ -86,4 +93,40 @@ pub enum Outcome {
         /// Why.
         message: String,
     },
+}
+
+/// What a call gave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolOutput {
+    /// What the model reads of it.
+    pub parts: Vec<Part>,
+    /// Whether the call failed; the parts say how.
+    pub failed: bool,
+}
+
+impl ToolOutput {
+    /// Words.
+    pub fn text(origin: Origin, text: impl Into<String>) -> Self {
+        Self { parts: vec![Part::text(origin, text)], failed: false }
+    }
+
+    /// Words of ours and a picture.
+    pub fn picture(text: impl Into<String>, picture: Part) -> Self {
+        Self { parts: vec![Part::text(Origin::Computed, text), picture], failed: false }
+    }
+
+    /// What went wrong, said by ourselves.
+    pub fn error(text: impl Into<String>) -> Self {
+        Self::failure(Origin::Computed, text)
+    }
+
+    /// What went wrong, in words of which some may come from elsewhere.
+    pub fn failure(origin: Origin, text: impl Into<String>) -> Self {
+        Self { parts: vec![Part::text(origin, format!("error: {}", text.into()))], failed: true }
+    }
+
+    /// All its words.
+    pub fn words(&self) -> String {
+        words(&self.parts)
+    }
 }
