@@ -52,7 +52,10 @@ test("a download that is cut goes on where it was", async () => {
   const page = await open(context, server.url);
   await loadFrom(page, `${remote.url}/manifest.json`);
   await ready(page);
-  assert.deepEqual(weights(remote).map(({ from }) => from), [0, 7 * MEBIBYTE]);
+  // What was on its way when the connection broke may be lost with it.
+  const [first, second, ...more] = weights(remote).map(({ from }) => from);
+  assert.deepEqual([first, more], [0, []]);
+  assert.ok(second > 0 && second <= 7 * MEBIBYTE && second % MEBIBYTE === 0, `${second}`);
   await caption(page);
   await context.close();
   await remote.stop();

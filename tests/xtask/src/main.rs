@@ -49,7 +49,7 @@ const CHECKS: [Check; 13] = [
     always("wasm", "the crates that run in a browser", wasm),
     always("clients", "the official Python clients against `ocelli serve`, and a small real model", clients),
     always("readme", "the commands of README.md", readme),
-    on_request("browser", "the page and the JavaScript package in Chromium", browser::tests),
+    always("browser", "the page and the JavaScript package in Chromium", browser::tests),
     on_request(
         "desktop",
         "`ocelli desktop` on a virtual screen (needs xvfb, xdotool, x11-xserver-utils, dbus and libglib2.0-bin on Debian, \
