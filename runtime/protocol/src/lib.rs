@@ -1,8 +1,9 @@
-//! What is said between those who show a model and those who run it: two closed enums.
+//! What is said between those who show a model and those who run it.
 //!
 //! A page, a JavaScript program or a test sends [`Request`]s; the worker that owns the engine answers with
-//! [`Event`]s. Each request has an id of the sender's choice, and every event about it carries that id. The types
-//! know no transport: in a browser they travel as structured clones with bytes as `Uint8Array`, elsewhere as JSON.
+//! [`Event`]s. Both are closed enums. Each request has an id of the sender's choice, and every event about it carries
+//! that id. The types know no transport: in a browser they travel as structured clones with bytes as `Uint8Array`,
+//! elsewhere as JSON. [`agent`] has what is said of an agent's conversations and tasks, as JSON everywhere.
 //!
 //! ```
 //! use protocol::{Options, Request};

@@ -34,6 +34,8 @@ use crate::{anthropic, dialect, ollama, openai, scheduler};
 const MAX_CONNECTIONS: usize = 512;
 /// Threads that serve connections; the others belong to the engine.
 const SERVING_THREADS: usize = 2;
+/// Threads for what takes a while: prompts with pictures, files, conversations. More would hold memory and gain nothing.
+const SLOW_THREADS: usize = 8;
 /// How long a client may take over the head of a request.
 const HEADER_TIME: Duration = Duration::from_secs(30);
 
@@ -190,6 +192,7 @@ impl Server {
         });
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(SERVING_THREADS)
+            .max_blocking_threads(SLOW_THREADS)
             .thread_name("serve")
             .enable_all()
             .build()?;
