@@ -19,7 +19,9 @@ pub(crate) fn tests() -> Result<Vec<Command>, String> {
         return Ok(Vec::new());
     };
     if !has_node() {
-        eprintln!("== browser tests passed over: there is no Node.js of at least 20.14 with npm to drive {chromium}");
+        eprintln!(
+            "== browser tests passed over: there is no Node.js of at least 20.14 with npm to drive {chromium}"
+        );
         return Ok(Vec::new());
     }
     let tests = ["page", "storage", "access", "served", "package", "memory", "gpu"];

@@ -170,7 +170,7 @@ fn a_picture_is_told_of_when_it_is_new() {
     };
     let mut run = Run::new(vec![Turn::user("do it")], Limits::default(), Policy::default());
     show(&mut run, Role::User, &first);
-    assert_eq!(told(&run.replied(reply(&[&first]), &tools())), [first.clone()]);
+    assert_eq!(told(&run.replied(reply(&[&first]), &tools())), std::slice::from_ref(&first));
     show(&mut run, Role::Tool, &second);
     assert_eq!(told(&run.replied(reply(&[&first, &second]), &tools())), [second]);
     assert_eq!(told(&run.replied(reply(&[&first]), &tools())), []);
