@@ -69,12 +69,8 @@ pub(crate) fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) -> bool {
 
 /// As [`widen`], for the bits of `f16` values.
 pub(crate) fn widen_f16(halves: &[u16], out: &mut [f32]) -> bool {
-    let is_here = has_halves();
-    if is_here {
-        // SAFETY: all bit patterns are bytes, and the instructions were looked for.
-        unsafe { avx2::widen(DType::F16, halves.align_to().1, out) };
-    }
-    is_here
+    // SAFETY: all bit patterns are bytes.
+    widen(DType::F16, unsafe { halves.align_to().1 }, out)
 }
 
 fn has_halves() -> bool {

@@ -210,8 +210,8 @@ pub struct PictureView {
     pub rgba: Vec<u8>,
 }
 
-/// What became of a picture on its way into the model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What became of a picture on its way into the model. The default is one of which nothing is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sight {
     /// Width and height of the file's picture, upright.
     pub original: [u32; 2],

@@ -84,13 +84,12 @@ impl Remote {
             "stream": true,
             "stream_options": {"include_usage": true},
         });
-        let mut answer = Answer::default();
-        let mut sights = Vec::new();
-        let taken = &mut Taken { id, tell, started, answer: &mut answer, sights: &mut sights };
-        match self.stream(&request.to_string(), signal, taken).await {
-            Err(Problem::Cancelled) => answer.stop_reason = StopReason::Cancelled,
+        let mut taken = Taken { id, tell, started, answer: Answer::default(), sights: Vec::new() };
+        match self.stream(&request.to_string(), signal, &mut taken).await {
+            Err(Problem::Cancelled) => taken.answer.stop_reason = StopReason::Cancelled,
             other => other?,
         }
+        let Taken { mut answer, sights, .. } = taken;
         tell_seen(id, messages, sights, tell);
         answer.decode_ms = now() - started - answer.ttft_ms;
         Ok(answer)
@@ -124,15 +123,15 @@ struct Taken<'a> {
     id: u32,
     tell: &'a dyn Fn(Event),
     started: f64,
-    answer: &'a mut Answer,
+    answer: Answer,
     /// How each picture of the conversation was seen.
-    sights: &'a mut Vec<Sight>,
+    sights: Vec<Sight>,
 }
 
 impl Taken<'_> {
     fn take(&mut self, event: &Value) {
         let Self { id, tell, started, .. } = *self;
-        let answer = &mut *self.answer;
+        let answer = &mut self.answer;
         let choice = &event["choices"][0];
         let delta = &choice["delta"];
         let mut said = |text: &str| {
@@ -158,7 +157,7 @@ impl Taken<'_> {
         answer.notes.extend(notes.filter_map(|note| note.as_str()).map(str::to_owned));
         // Other servers do not tell.
         if let Ok(sights) = serde_json::from_value(event["ocelli"]["pictures"].clone()) {
-            *self.sights = sights;
+            self.sights = sights;
         }
         let count = |name: &str| event["usage"][name].as_u64().map(|n| n as usize);
         answer.prompt_tokens = count("prompt_tokens").unwrap_or(answer.prompt_tokens);

@@ -94,15 +94,7 @@ mod tests {
 
     #[test]
     fn a_picture_is_shown_once() {
-        let sight = protocol::Sight {
-            original: [1, 1],
-            resized: [28, 28],
-            patch_size: 14,
-            merge_size: 2,
-            n_tokens: 1,
-            notes: Vec::new(),
-        };
-        let view = protocol::PictureView { sight, rgba: Vec::new() };
+        let view = protocol::PictureView { sight: protocol::Sight::default(), rgba: Vec::new() };
         let told = Told::default();
         assert!(told.new_part(Event::Seen { id: 1, view: view.clone() }).is_some());
         told.begin_again();

@@ -145,20 +145,12 @@ fn an_answer_ends_the_run() {
 fn a_picture_is_told_of_when_it_is_new() {
     let mut pictures = Pictures::default();
     let [first, second] = [b"first", b"other"].map(|bytes| pictures.add(bytes.to_vec()));
-    let sight = protocol::Sight {
-        original: [9, 9],
-        resized: [28, 28],
-        patch_size: 14,
-        merge_size: 2,
-        n_tokens: 1,
-        notes: Vec::new(),
-    };
     let show = |run: &mut Run, role, picture: &PictureId| {
         let content = Content::Picture(picture.clone());
         run.turns.push(Turn::new(role, vec![Part { origin: Origin::Picture, content }]));
     };
     let reply = |pictures: &[&PictureId]| {
-        let sights = pictures.iter().map(|&picture| (picture.clone(), sight.clone())).collect();
+        let sights = pictures.iter().map(|&picture| (picture.clone(), protocol::Sight::default())).collect();
         Reply { sights, ..calls(&["look"]) }
     };
     let told = |events: &[Event]| {
