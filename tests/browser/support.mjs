@@ -153,13 +153,24 @@ export async function open(context, url) {
   page.on("console", (message) => {
     if (message.type() === "error") page.problems.push(message.text());
   });
+  
   page.on("pageerror", (error) => page.problems.push(String(error)));
   await page.goto(url);
   await ready(page);
   return page;
 }
 
-export const ready = (page) => page.waitForSelector("#model-button .dot.ready", { timeout: PATIENCE });
+/** Waits until the model answers; fails with the page's own words if it was not loaded, or is not yet. */
+export async function ready(page) {
+  const failed = () => page.locator(".notice.wrong").innerText({ timeout: 1000 });
+  try {
+    await page.waitForSelector("#model-button .dot:is(.ready, .failed)", { timeout: PATIENCE });
+  } catch (error) {
+    const notice = page.locator(".notice").first();
+    throw new Error(`the page says: ${await notice.innerText({ timeout: 1000 })}`, { cause: error });
+  }
+  if (await page.locator("#model-button .dot.failed").count()) assert.fail(`the page says: ${await failed()}`);
+}
 
 /** Captions of the table, newest first, when all are whole. */
 export async function captioned(page, n) {

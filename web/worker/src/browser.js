@@ -2,9 +2,20 @@
 
 const ROOT = "models";
 
+// Handles that have been asked something. Where a handle is collected as garbage before it has answered, Chromium
+// drops the answer, and the promise never settles.
+const asked = new Set();
+async function ask(handle, question) {
+  asked.add(handle);
+  try {
+    return await question(handle);
+  } finally {
+    asked.delete(handle);
+  }
+}
+
 async function root(create) {
-  const top = await navigator.storage.getDirectory();
-  return top.getDirectoryHandle(ROOT, { create });
+  return ask(await navigator.storage.getDirectory(), (top) => top.getDirectoryHandle(ROOT, { create }));
 }
 
 // Resolves, with the function that gives it back, when nobody else in this browser holds `name`.
@@ -17,7 +28,7 @@ export function hold(name) {
 // The folder of a model, or null if it is not there.
 export async function folder(key, create) {
   try {
-    return await (await root(create)).getDirectoryHandle(key, { create });
+    return await ask(await root(create), (models) => models.getDirectoryHandle(key, { create }));
   } catch (error) {
     if (!create && error.name === "NotFoundError") return null;
     throw error;
@@ -25,7 +36,7 @@ export async function folder(key, create) {
 }
 
 export async function forget(key) {
-  await (await root(true)).removeEntry(key, { recursive: true });
+  await ask(await root(true), (models) => models.removeEntry(key, { recursive: true }));
 }
 
 export async function keys() {
@@ -38,14 +49,13 @@ export async function keys() {
 
 // A file to write at any place in; nobody else can have it meanwhile.
 export async function writer(directory, name) {
-  const file = await directory.getFileHandle(name, { create: true });
-  return file.createSyncAccessHandle();
+  return ask(await directory.getFileHandle(name, { create: true }), (file) => file.createSyncAccessHandle());
 }
 
 // A file to read, or null if it is not there.
 export async function reader(directory, name) {
   try {
-    return await (await directory.getFileHandle(name)).getFile();
+    return await ask(await directory.getFileHandle(name), (file) => file.getFile());
   } catch (error) {
     if (error.name === "NotFoundError") return null;
     throw error;
