@@ -8,7 +8,7 @@ import { after, before, test } from "node:test";
 import { brotliCompressSync, constants } from "node:zlib";
 
 import * as support from "./support.mjs";
-import { answered, captioned, captions, image, open, ready, scratch, turned } from "./support.mjs";
+import { WAIT, answered, captioned, captions, image, open, ready, scratch, turned } from "./support.mjs";
 
 let browser, server, context;
 
@@ -110,13 +110,34 @@ test("an answer can be stopped, and the next one is whole", async () => {
   await page.close();
 });
 
-test("live captions of a camera have a rate", async () => {
+test("live captions of a camera have a rate, and rest while the tab does not show", async () => {
   const page = await open(context, server.url);
   await page.click('button:text-is("Camera")');
   await page.waitForFunction(() => document.querySelector(".live video")?.videoWidth > 0);
   await page.click('button:text-is("Live captions")');
   await page.waitForFunction(() => /^[\d.]+ captions a second$/.test(document.querySelector(".live .rate").textContent));
   assert.ok((await page.locator(".live .said").innerText()).length > 5);
+  // A browser without windows shows every tab, so the page is told otherwise.
+  const hide = (is_hidden) => page.evaluate((is_hidden) => {
+    Object.defineProperty(document, "hidden", { value: is_hidden, configurable: true });
+  }, is_hidden);
+  await page.evaluate(() => {
+    window.n_asked = 0;
+    const ask = Worker.prototype.postMessage;
+    Worker.prototype.postMessage = function (...message) {
+      window.n_asked += 1;
+      return ask.apply(this, message);
+    };
+  });
+  await hide(true);
+  await page.waitForFunction(async () => {
+    const before = window.n_asked;
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    return window.n_asked === before;
+  }, null, WAIT);
+  const before = await page.evaluate(() => window.n_asked);
+  await hide(false);
+  await page.waitForFunction((before) => window.n_asked > before + 1, before, WAIT);
   await page.click('button:text-is("Stop live captions")');
   await page.click('button:text-is("Caption this moment")');
   assert.equal((await captioned(page, 1)).length, 1);

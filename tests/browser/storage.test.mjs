@@ -1,6 +1,7 @@
 // Models on the device: fetched once, resumed, checked, shared between tabs, and there without a network.
 
 import assert from "node:assert/strict";
+import { mkdtempSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
@@ -141,6 +142,22 @@ test("without room a model is used and not kept, and the numbers are told", asyn
   assert.match(note, /not kept on this device: writing 1\.0 MB at \d\.\d MB failed \(.*\); the browser stores \d\.\d MB of at most/);
   await caption(page);
   await context.close();
+});
+
+test("a model that is too large for a page is refused before it is fetched", async () => {
+  const folder = mkdtempSync(join(support.scratch, "large-"));
+  writeFileSync(join(folder, "large.gguf"), "");
+  truncateSync(join(folder, "large.gguf"), 2.5e9);
+  const remote = await support.files(folder);
+  const context = await browser.newContext();
+  const page = await open(context, server.url);
+  await loadFrom(page, `${remote.url}/large.gguf`);
+  await page.waitForSelector(".notice.wrong");
+  const said = await page.locator(".notice.wrong").innerText();
+  assert.match(said, /`large\.gguf` has 2\.50 GB; a page can hold 2\.15 GB at most\. Run `ocelli serve`/);
+  assert.deepEqual(remote.seen, []);
+  await context.close();
+  await remote.stop();
 });
 
 test("what is kept is listed and can be removed", async () => {

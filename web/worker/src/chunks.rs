@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 /// Bytes of a chunk if nobody says otherwise. What a cut download loses is less than this.
 pub const CHUNK: u64 = 1 << 20;
-/// More bytes than this no module of 32-bit WebAssembly can hold beside what it computes.
-pub const MAX_FILE: u64 = 3 << 30;
+/// Nothing that is allocated in 32-bit WebAssembly has more bytes.
+pub const MAX_FILE: u64 = i32::MAX as u64;
 const MAX_FILES: usize = 4096;
 
 /// The files of a model as its server lists them, in `manifest.json`.
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(parse("model.gguf", 1 << 20, 1), Ok(()));
         assert!(parse("../model.gguf", 1 << 20, 1).unwrap_err().contains("no plain file name"));
         assert!(parse("model.gguf", 1 << 20, 2).unwrap_err().contains("2 chunks"));
-        assert!(parse("model.gguf", 1 << 40, 1 << 20).unwrap_err().contains("can hold 3.22 GB"));
+        assert!(parse("model.gguf", 1 << 40, 1 << 20).unwrap_err().contains("can hold 2.15 GB"));
         assert!(Manifest::parse(b"{}").is_err());
     }
 
