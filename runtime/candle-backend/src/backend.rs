@@ -55,12 +55,13 @@ impl Candle {
 
     /// The same, with those routed experts that lie in a file in at most `bytes` of memory at a time.
     ///
-    /// Results are those without a budget, bit for bit. Clones share the budget.
+    /// Results are those without a budget, bit for bit. Products in integers find the experts packed, as
+    /// [`with_packed_weights`](Self::with_packed_weights) does it with other weights. Clones share the budget.
     ///
     /// # Errors
     /// If the system gives no threads to read with.
     pub fn with_expert_memory(self, bytes: u64) -> Result<Self> {
-        Ok(Self { experts: Some(Arc::new(ExpertStore::new(bytes)?)), ..self })
+        Ok(Self { experts: Some(Arc::new(ExpertStore::new(bytes, self.packs())?)), ..self })
     }
 
     /// The same, with block-quantised weights laid out once more when they are first multiplied with, so that
@@ -71,8 +72,7 @@ impl Candle {
     /// have no use for it.
     #[must_use]
     pub fn with_packed_weights(self, bytes: u64) -> Self {
-        let packs = self.integers.is_some_and(|path| path != ::kernels::Path::SCALAR);
-        Self { packing: packs.then(|| Arc::new(Packing::new(bytes))), ..self }
+        Self { packing: self.packs().then(|| Arc::new(Packing::new(bytes))), ..self }
     }
 
     /// The CUDA device `ordinal`, with operations composed from candle's.
@@ -112,6 +112,11 @@ impl Candle {
             true => composed::cross_entropy(logits, targets, weights),
         }
         .map_err(device("cross_entropy"))
+    }
+
+    /// Whether packing is of use.
+    fn packs(&self) -> bool {
+        self.integers.is_some_and(|path| path != ::kernels::Path::SCALAR)
     }
 
     /// Packs a weight that is about to be multiplied with.

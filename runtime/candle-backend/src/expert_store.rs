@@ -45,13 +45,13 @@ impl Shared {
 }
 
 impl ExpertStore {
-    /// A store that never holds more than `budget_bytes`.
+    /// A store that never holds more than `budget_bytes`. If it `packs`, products read what it holds straight through.
     ///
     /// # Errors
     /// If the system gives no threads to read with.
-    pub fn new(budget_bytes: u64) -> Result<Self> {
+    pub fn new(budget_bytes: u64, packs: bool) -> Result<Self> {
         let shared = Arc::new(Shared {
-            ledger: Mutex::new(Ledger::new(budget_bytes)),
+            ledger: Mutex::new(Ledger::new(budget_bytes, packs)),
             work: Condvar::new(),
             change: Condvar::new(),
         });

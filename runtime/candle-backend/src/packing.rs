@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use kernels::Matrix;
-use tensor::RawTensor;
+use tensor::{RawTensor, SharedBytes};
 
 use crate::team;
 
@@ -33,15 +33,13 @@ impl Packing {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub(crate) fn pack(&self, raw: &RawTensor) -> io::Result<Option<Vec<u8>>> {
-        let (n_rows, n_bytes) = (raw.rows(), raw.bytes.len());
-        let whole = n_rows > 0 && n_rows.is_multiple_of(Matrix::PANEL_ROWS);
+    pub(crate) fn pack(&self, raw: &RawTensor) -> io::Result<Option<SharedBytes>> {
+        let Some(panel) = panel_bytes(raw) else { return Ok(None) };
+        let n_bytes = raw.bytes.len();
         // What was made for this model alone is in memory once already.
-        let wanted = raw.dtype.is_quantized() && whole && !raw.bytes.is_copy();
-        if !wanted || !self.reserve(n_bytes as u64) {
+        if raw.bytes.is_copy() || !self.reserve(n_bytes as u64) {
             return Ok(None);
         }
-        let panel = n_bytes / n_rows * Matrix::PANEL_ROWS;
         let mut packed = vec![0; n_bytes];
         let panels = packed.chunks_mut(panel).enumerate();
         let failed = Mutex::new(None);
@@ -55,7 +53,7 @@ impl Packing {
         });
         match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error),
-            None => Ok(Some(packed)),
+            None => Ok(Some(SharedBytes::new(packed))),
         }
     }
 
@@ -66,9 +64,26 @@ impl Packing {
     }
 }
 
+/// Bytes of the rows of `raw` that are packed together; `None` if its type or its number of rows cannot be packed.
+pub(crate) fn panel_bytes(raw: &RawTensor) -> Option<usize> {
+    let n_rows = raw.rows();
+    let is_whole = n_rows > 0 && n_rows.is_multiple_of(Matrix::PANEL_ROWS);
+    (is_whole && raw.dtype.is_quantized()).then(|| raw.bytes.len() / n_rows * Matrix::PANEL_ROWS)
+}
+
+/// Packs the rows of `raw`, read into `bytes`, where they are, if they can be packed.
+pub(crate) fn pack_in_place(raw: &RawTensor, bytes: &mut [u8]) {
+    let Some(panel) = panel_bytes(raw) else { return };
+    let mut rows = vec![0; panel];
+    for panel in bytes.chunks_mut(panel) {
+        rows.copy_from_slice(panel);
+        Matrix::pack(raw.dtype, &rows, panel).expect("rows of whole blocks");
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use tensor::{DType, FileBytes, SharedBytes};
+    use tensor::{DType, FileBytes};
 
     use super::*;
 
@@ -105,6 +120,10 @@ mod tests {
     fn every_byte_is_there_once() {
         let raw = weight(DType::Q4_0, 48, usize::MAX);
         let packed = Packing::new(u64::MAX).pack(&raw).unwrap().unwrap();
+        let mut in_place = raw.bytes.as_ref().to_vec();
+        pack_in_place(&raw, &mut in_place);
+        assert_eq!(packed.as_ref(), in_place);
+        let packed = packed.as_ref();
         // The first piece of a panel are the factors of its rows.
         let rows: Vec<&[u8]> = raw.bytes.as_ref().chunks(18).collect();
         for (row, factor) in packed[16 * 18..][..32].chunks(2).enumerate() {
@@ -115,7 +134,7 @@ mod tests {
             bytes.sort_unstable();
             bytes
         };
-        assert_eq!(sorted(&packed), sorted(raw.bytes.as_ref()));
+        assert_eq!(sorted(packed), sorted(raw.bytes.as_ref()));
     }
 
     #[test]

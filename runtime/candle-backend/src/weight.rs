@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Tensor};
 use kernels::Matrix;
-use tensor::{Error, RawTensor, Result};
+use tensor::{Error, RawTensor, Result, SharedBytes};
 
 use crate::packing::Packing;
 
@@ -24,7 +24,7 @@ pub enum Weight {
 pub struct Stored {
     raw: RawTensor,
     /// Nothing yet; the packed bytes, if it is to be packed; or why they could not be read.
-    packed: OnceLock<io::Result<Option<Vec<u8>>>>,
+    packed: OnceLock<io::Result<Option<SharedBytes>>>,
 }
 
 impl Stored {
@@ -32,6 +32,12 @@ impl Stored {
     #[must_use]
     pub(crate) fn new(raw: RawTensor) -> Self {
         Self { raw, packed: OnceLock::new() }
+    }
+
+    /// The parameter with its blocks packed already.
+    #[must_use]
+    pub(crate) fn with_packed(&self, packed: SharedBytes) -> Self {
+        Self { raw: self.raw.clone(), packed: OnceLock::from(Ok(Some(packed))) }
     }
 
     /// Packs the weight if nobody did before.
@@ -52,7 +58,7 @@ impl Stored {
     pub(crate) fn matrix(&self) -> Matrix<'_> {
         let (dtype, rows, cols) = (self.raw.dtype, self.raw.rows(), self.raw.cols());
         match self.packed.get() {
-            Some(Ok(Some(packed))) => Matrix::packed(dtype, packed, rows, cols),
+            Some(Ok(Some(packed))) => Matrix::packed(dtype, packed.as_ref(), rows, cols),
             _ => Matrix::new(dtype, self.raw.bytes.as_ref(), rows, cols),
         }
         .expect("sizes were checked when the weight was taken over")

@@ -41,7 +41,7 @@ pub struct LoadOptions {
     /// Where it runs.
     pub device: Device,
     /// Bytes of memory that routed experts may take at a time; the others are read from their file when they
-    /// are chosen. `None` is all of them. For the processor only.
+    /// are chosen. `None` leaves them where their file is mapped. For the processor only.
     pub expert_memory: Option<u64>,
     /// Bytes of block-quantised weights that may be laid out once more, so that products read them straight through;
     /// `None` is 1 GiB. Experts are not among them. For the processor only.

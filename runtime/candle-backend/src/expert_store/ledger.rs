@@ -12,6 +12,7 @@ use tensor::{Error, ExpertUse, Experts, RawTensor, Result, SharedBytes};
 
 use super::forecast::Forecast;
 use super::in_file;
+use crate::packing::panel_bytes;
 use crate::{Candle, Stored, Weight};
 
 /// Rows after which what was chosen before them counts for half of an expert's popularity.
@@ -47,6 +48,8 @@ pub(crate) struct Resident {
 pub(super) struct Job {
     pub(super) key: Key,
     pub(super) parts: Parts,
+    /// Whether to pack what is read.
+    pub(super) packs: bool,
     pub(super) buffer: MmapMut,
 }
 
@@ -91,6 +94,8 @@ struct Bank {
 /// The account of a store.
 pub(super) struct Ledger {
     budget: u64,
+    /// Whether experts are packed when they are read.
+    packs: bool,
     /// Bytes of all buffers, those of readers and the spare ones included.
     held: u64,
     banks: Vec<Bank>,
@@ -127,13 +132,16 @@ impl AsRef<[u8]> for Filled {
 }
 
 impl Resident {
-    fn new(parts: &Parts, buffer: MmapMut) -> Self {
+    fn new(parts: &Parts, packs: bool, buffer: MmapMut) -> Self {
         let bytes = Arc::new(buffer);
         let shared = SharedBytes::new(Filled(Arc::clone(&bytes)));
         let (ranges, _) = ranges(parts);
         let weights = std::array::from_fn(|i| {
             let bytes = shared.slice(ranges[i].clone()).expect("the buffer is as long as its parts");
-            Weight::Mapped(Arc::new(Stored::new(RawTensor { bytes, ..(**parts[i]).clone() })))
+            Weight::Mapped(Arc::new(match packs && panel_bytes(&parts[i]).is_some() {
+                true => parts[i].with_packed(bytes),
+                false => Stored::new(RawTensor { bytes, ..(**parts[i]).clone() }),
+            }))
         });
         Self { weights, bytes }
     }
@@ -170,9 +178,10 @@ impl Bank {
 }
 
 impl Ledger {
-    pub(super) fn new(budget: u64) -> Self {
+    pub(super) fn new(budget: u64, packs: bool) -> Self {
         Self {
             budget,
+            packs,
             held: 0,
             banks: Vec::new(),
             by_address: HashMap::new(),
@@ -306,7 +315,7 @@ impl Ledger {
         let parts = self.banks[key.bank].parts[key.expert].clone();
         let Some(buffer) = self.buffer(ranges(&parts).1, worth)? else { return Ok(None) };
         self.slot(key).place = Place::Coming;
-        Ok(Some(Job { key, parts, buffer }))
+        Ok(Some(Job { key, parts, packs: self.packs, buffer }))
     }
 
     /// A job is done.
@@ -314,7 +323,8 @@ impl Ledger {
         let place = match read {
             Ok(()) => {
                 self.usage.read_bytes += buffer.len() as u64;
-                Place::InMemory(Arc::new(Resident::new(&self.banks[key.bank].parts[key.expert], buffer)))
+                let parts = &self.banks[key.bank].parts[key.expert];
+                Place::InMemory(Arc::new(Resident::new(parts, self.packs, buffer)))
             }
             Err(error) => {
                 self.spare.push(buffer);

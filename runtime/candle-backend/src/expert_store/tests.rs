@@ -170,14 +170,14 @@ struct Trace {
 
 impl Trace {
     fn new(budget_experts: u64, banks: &[Experts<Candle>]) -> Self {
-        let mut ledger = Ledger::new(budget_experts * EXPERT_BYTES);
+        let mut ledger = Ledger::new(budget_experts * EXPERT_BYTES, false);
         let banks = banks.iter().map(|experts| ledger.bank(experts).unwrap()).collect();
         Self { ledger, banks }
     }
 
     fn read_all(&mut self) {
         while let Some(mut job) = self.ledger.next_job() {
-            let read = fill(&job.parts, &mut job.buffer);
+            let read = fill(&job.parts, job.packs, &mut job.buffer);
             self.ledger.finish(job.key, job.buffer, read);
         }
     }

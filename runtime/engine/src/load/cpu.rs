@@ -43,11 +43,11 @@ pub(super) fn load(
     }
 }
 
-/// The backend with a budget for the experts of a model, unless all of them fit into it.
+/// The backend with a budget for the experts of a model, unless there is nothing that it could do for them.
 fn bounded(backend: Candle, files: &ModelFiles, bytes: u64) -> Result<Candle> {
     let checkpoint = files.checkpoint()?;
     let stored = checkpoint.stored_bytes();
-    if bytes >= stored.experts {
+    if stored.experts == 0 || bytes >= stored.experts && !stored.experts_in_file {
         return Ok(backend);
     }
     let cannot = |detail: String| Err(Error::Model { name: files.name().to_owned(), detail });
