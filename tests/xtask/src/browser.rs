@@ -41,7 +41,8 @@ fn commands(chromium: &str, page: &Path, feature: &str, tests: &[&str]) -> Resul
     test.args(["--test", END, "--test-concurrency=1", "--test-reporter=spec"]);
     test.args(tests.iter().map(|name| format!("tests/browser/{name}.test.mjs")));
     let install = prepare(&mut test, chromium, page, &["--omit=optional"])?;
-    let mut program = cargo(&format!("build --workspace --bin ocelli --locked --quiet --features {feature}"));
+    // As the tests build it, so that only the program itself is compiled once more.
+    let mut program = cargo(&format!("test --workspace --locked --no-run --quiet --features {feature}"));
     program.env(web::PAGE, page);
     Ok(vec![program, install, test])
 }
