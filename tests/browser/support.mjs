@@ -153,7 +153,6 @@ export async function open(context, url) {
   page.on("console", (message) => {
     if (message.type() === "error") page.problems.push(message.text());
   });
-  
   page.on("pageerror", (error) => page.problems.push(String(error)));
   await page.goto(url);
   await ready(page);
