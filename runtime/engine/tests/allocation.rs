@@ -1,45 +1,18 @@
 //! A file cannot make the program allocate what it merely claims: the most that opening a damaged model takes
 //! at once stays near the size of the file.
 
+#[path = "../../../tests/counting.rs"]
+mod counting;
 #[path = "support/damage.rs"]
 mod damage;
 #[path = "../../../tests/random.rs"]
 mod random;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use engine::{Device, ModelFiles};
 use random::Random;
 use serde_json::{Value, json};
 use support::{model_files, recorded, tiny_files};
-
-/// The system's allocator, which counts.
-struct Counting;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator as it came.
-#[expect(unsafe_code, reason = "an allocator is unsafe to be")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(held, Ordering::Relaxed);
-        // SAFETY: the caller keeps the promises of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the promises of `dealloc`, and the block came from `System`.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// For tables that do not depend on the file: the highest id of a vocabulary, the caches of a context.
 const ALWAYS: usize = 64 << 20;
@@ -51,13 +24,12 @@ const TIMES_THE_FILE: usize = 16;
 fn check(files: &[(String, Vec<u8>)], what: &str) {
     let files_len: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
     let model: ModelFiles = model_files(files);
-    let before = HELD.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    let _ = (model.chat_template(), model.preprocessor(), model.generation_defaults(), model.tokenizer());
-    let _ = model.checkpoint();
-    let _ = engine::load(&model, Device::Cpu);
-    let _ = support::open(&model, Device::Cpu);
-    let taken = PEAK.load(Ordering::Relaxed).saturating_sub(before);
+    let (_, taken) = counting::peak(|| {
+        let _ = (model.chat_template(), model.preprocessor(), model.generation_defaults(), model.tokenizer());
+        let _ = model.checkpoint();
+        let _ = engine::load(&model, Device::Cpu);
+        let _ = support::open(&model, Device::Cpu);
+    });
     let allowed = ALWAYS + TIMES_THE_FILE * files_len;
     assert!(taken <= allowed, "{what} of {files_len} bytes took {taken}");
 }

@@ -8,6 +8,7 @@ mod gguf;
 use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
+use tokenizers::ModelWrapper;
 
 use crate::error::{Result, damaged, inconsistent, unsupported};
 use crate::vocabulary::{Kind, Spelling, Vocabulary, byte_piece, is_tag};
@@ -38,6 +39,14 @@ pub(crate) fn build(mut file: Value) -> Result<(Vocabulary, tokenizers::Tokenize
     }
     let encoder = serde_json::from_value(file).map_err(|e| damaged(format!("tokenizer.json: {e}")))?;
     Ok((vocabulary, encoder))
+}
+
+/// Empties the crate's table of words that it has met, which pays within one text. Kept for longer, it grows with
+/// every text, and holds what somebody wrote for as long as the program runs.
+pub(crate) fn forget_words(encoder: &tokenizers::Tokenizer) {
+    if let ModelWrapper::BPE(model) = encoder.get_model() {
+        model.clear_cache();
+    }
 }
 
 struct Added {

@@ -114,11 +114,14 @@ impl Tokenizer {
         }
         match &self.inner.encoder {
             Encoder::SentencePiece(bpe) => bpe.encode(text, ids),
-            // The loader leaves nothing that could fail; bytes are the honest answer if it did.
-            Encoder::Json(encoder) => match encoder.encode_fast(text, false) {
-                Ok(encoding) => ids.extend_from_slice(encoding.get_ids()),
-                Err(_) => ids.extend(text.bytes().filter_map(|byte| self.inner.vocabulary.byte_id(byte))),
-            },
+            Encoder::Json(encoder) => {
+                match encoder.encode_fast(text, false) {
+                    Ok(encoding) => ids.extend_from_slice(encoding.get_ids()),
+                    // The loader leaves nothing that could fail; bytes are the honest answer if it did.
+                    Err(_) => ids.extend(text.bytes().filter_map(|byte| self.inner.vocabulary.byte_id(byte))),
+                }
+                json::forget_words(encoder);
+            }
         }
     }
 
