@@ -27,8 +27,17 @@ const GUESSED_SHARE: u64 = 4;
 /// kernels that look at alignment do the same in both places.
 const ALIGNMENT: usize = 64;
 
-/// Gate, up and down projection of an expert, as they lie in the file.
-pub(super) type Parts = [Arc<Stored>; 3];
+/// A projection of an expert.
+#[derive(Clone)]
+pub(super) struct Part {
+    /// As it lies in the file.
+    pub(super) stored: Arc<Stored>,
+    /// Whether it is packed when it is read.
+    pub(super) is_packed: bool,
+}
+
+/// Gate, up and down projection of an expert.
+pub(super) type Parts = [Part; 3];
 
 /// An expert of a bank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +57,6 @@ pub(crate) struct Resident {
 pub(super) struct Job {
     pub(super) key: Key,
     pub(super) parts: Parts,
-    /// Whether to pack what is read.
-    pub(super) packs: bool,
     pub(super) buffer: MmapMut,
 }
 
@@ -114,7 +121,7 @@ pub(super) struct Ledger {
 pub(super) fn ranges(parts: &Parts) -> ([Range<usize>; 3], usize) {
     let mut end = 0;
     let ranges = std::array::from_fn(|i| {
-        let mapped = parts[i].bytes.as_ref();
+        let mapped = parts[i].stored.bytes.as_ref();
         let start = end + (mapped.as_ptr() as usize).wrapping_sub(end) % ALIGNMENT;
         end = start + mapped.len();
         start..end
@@ -132,15 +139,16 @@ impl AsRef<[u8]> for Filled {
 }
 
 impl Resident {
-    fn new(parts: &Parts, packs: bool, buffer: MmapMut) -> Self {
+    fn new(parts: &Parts, buffer: MmapMut) -> Self {
         let bytes = Arc::new(buffer);
         let shared = SharedBytes::new(Filled(Arc::clone(&bytes)));
         let (ranges, _) = ranges(parts);
         let weights = std::array::from_fn(|i| {
             let bytes = shared.slice(ranges[i].clone()).expect("the buffer is as long as its parts");
-            Weight::Mapped(Arc::new(match packs && panel_bytes(&parts[i]).is_some() {
-                true => parts[i].with_packed(bytes),
-                false => Stored::new(RawTensor { bytes, ..(**parts[i]).clone() }),
+            let Part { stored, is_packed } = &parts[i];
+            Weight::Mapped(Arc::new(match is_packed {
+                true => stored.with_packed(bytes),
+                false => Stored::new(RawTensor { bytes, ..(***stored).clone() }),
             }))
         });
         Self { weights, bytes }
@@ -212,8 +220,12 @@ impl Ledger {
             return Some(bank);
         }
         let projections = experts.gate_proj.iter().zip(&experts.up_proj).zip(&experts.down_proj);
+        let part = |stored: &Arc<Stored>| Part {
+            stored: Arc::clone(stored),
+            is_packed: self.packs && panel_bytes(stored).is_some(),
+        };
         let parts = projections
-            .map(|((gate, up), down)| Some([in_file(gate)?, in_file(up)?, in_file(down)?].map(Arc::clone)));
+            .map(|((gate, up), down)| Some([in_file(gate)?, in_file(up)?, in_file(down)?].map(part)));
         self.banks.push(Bank::new(parts.collect::<Option<_>>()?));
         self.by_address.insert(address, self.banks.len() - 1);
         Some(self.banks.len() - 1)
@@ -315,7 +327,7 @@ impl Ledger {
         let parts = self.banks[key.bank].parts[key.expert].clone();
         let Some(buffer) = self.buffer(ranges(&parts).1, worth)? else { return Ok(None) };
         self.slot(key).place = Place::Coming;
-        Ok(Some(Job { key, parts, packs: self.packs, buffer }))
+        Ok(Some(Job { key, parts, buffer }))
     }
 
     /// A job is done.
@@ -324,7 +336,7 @@ impl Ledger {
             Ok(()) => {
                 self.usage.read_bytes += buffer.len() as u64;
                 let parts = &self.banks[key.bank].parts[key.expert];
-                Place::InMemory(Arc::new(Resident::new(parts, self.packs, buffer)))
+                Place::InMemory(Arc::new(Resident::new(parts, buffer)))
             }
             Err(error) => {
                 self.spare.push(buffer);
@@ -350,7 +362,7 @@ impl Ledger {
                 let Place::Failed(message) = std::mem::replace(&mut slot.place, Place::OnDisk) else {
                     unreachable!("it was that a line ago")
                 };
-                let name = &self.banks[key.bank].parts[key.expert][0].name;
+                let name = &self.banks[key.bank].parts[key.expert][0].stored.name;
                 let message = format!("cannot read expert {} of `{name}`: {message}", key.expert);
                 Err(Error::Device { op: "expert store", message })
             }

@@ -177,7 +177,7 @@ impl Trace {
 
     fn read_all(&mut self) {
         while let Some(mut job) = self.ledger.next_job() {
-            let read = fill(&job.parts, job.packs, &mut job.buffer);
+            let read = fill(&job.parts, &mut job.buffer);
             self.ledger.finish(job.key, job.buffer, read);
         }
     }
