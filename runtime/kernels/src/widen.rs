@@ -35,7 +35,9 @@ mod tests {
 
     #[test]
     fn every_half_has_its_value() {
-        let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+        // Fewer where every instruction is interpreted.
+        let step = if cfg!(miri) { 97 } else { 1 };
+        let halves: Vec<f16> = (0..=u16::MAX).step_by(step).map(f16::from_bits).collect();
         let bytes: Vec<u8> = halves.iter().flat_map(|half| half.to_le_bytes()).collect();
         let same = |a: f32, b: f32| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
         // Ends of all lengths behind whole vectors.

@@ -169,7 +169,7 @@ fn miri() -> Result<Vec<Command>, String> {
         command.env("MIRIFLAGS", "-Zmiri-disable-isolation");
         command
     };
-    Ok(vec![test("-p tensor --lib raw"), test("-p kernels")])
+    Ok(vec![test("-p tensor --lib dtype::blocks"), test("-p kernels")])
 }
 
 /// Small models of every kind, and the program that ships, with every byte that is read tracked. Valgrind knows
