@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
@@ -157,5 +158,36 @@ test("a page may let `ocelli serve` compute", async () => {
   } finally {
     child.kill();
     await web.stop();
+  }
+});
+
+test("half an answer of a server is not taken for a whole one", async () => {
+  const events = ["A cu", "p of"].map((content) => `data: ${JSON.stringify({ choices: [{ delta: { content } }] })}\n\n`);
+  const half = createServer((request, response) => {
+    response.setHeader("Access-Control-Allow-Origin", "*");
+    response.setHeader("Access-Control-Allow-Headers", "*");
+    if (request.url !== "/v1/models") return response.end(request.method === "POST" ? events.join("") : "");
+    response.end(JSON.stringify({ data: [{ id: "half" }] }));
+  });
+  await once(half.listen(0, "127.0.0.1"), "listening");
+  try {
+    const url = `http://127.0.0.1:${half.address().port}`;
+    const found = await page.evaluate(async (url) => {
+      const { Ocelli } = await import("./engine/index.js");
+      const model = await Ocelli.load({ server: url });
+      let said = "";
+      try {
+        for await (const text of model.chat([{ role: "user", content: ["What is this?"] }])) said += text;
+        return { said };
+      } catch (error) {
+        return { said, kind: error.kind, message: error.message };
+      } finally {
+        model.close();
+      }
+    }, url);
+    const message = `\`${url}\` ended its answer before it was complete`;
+    assert.deepEqual(found, { said: "A cup of", kind: "network", message });
+  } finally {
+    half.close();
   }
 });

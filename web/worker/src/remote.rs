@@ -84,7 +84,8 @@ impl Remote {
             "stream": true,
             "stream_options": {"include_usage": true},
         });
-        let mut taken = Taken { id, tell, started, answer: Answer::default(), sights: Vec::new() };
+        let mut taken =
+            Taken { id, tell, started, answer: Answer::default(), has_finished: false, sights: Vec::new() };
         match self.stream(&request.to_string(), signal, &mut taken).await {
             Err(Problem::Cancelled) => taken.answer.stop_reason = StopReason::Cancelled,
             other => other?,
@@ -114,7 +115,12 @@ impl Remote {
                 taken.take(&event);
             }
         }
-        Ok(())
+        match taken.has_finished {
+            true => Ok(()),
+            false => Err(Problem::Network {
+                message: format!("`{}` ended its answer before it was complete", self.url),
+            }),
+        }
     }
 }
 
@@ -124,6 +130,8 @@ struct Taken<'a> {
     tell: &'a dyn Fn(Event),
     started: f64,
     answer: Answer,
+    /// Whether the server has said that nothing more comes.
+    has_finished: bool,
     /// How each picture of the conversation was seen.
     sights: Vec<Sight>,
 }
@@ -141,7 +149,9 @@ impl Taken<'_> {
             }
             !text.is_empty()
         };
-        if let Some(text) = delta["reasoning_content"].as_str().filter(|text| said(text)) {
+        // Servers call it either.
+        let reasoning = delta["reasoning_content"].as_str().or(delta["reasoning"].as_str());
+        if let Some(text) = reasoning.filter(|text| said(text)) {
             answer.reasoning.get_or_insert_default().push_str(text);
             tell(Event::Reasoning { id, text: text.into() });
         }
@@ -149,6 +159,7 @@ impl Taken<'_> {
             answer.text.push_str(text);
             tell(Event::Text { id, text: text.into() });
         }
+        self.has_finished |= choice["finish_reason"].is_string();
         if choice["finish_reason"] == "length" {
             answer.stop_reason = StopReason::MaxTokens;
             answer.notes.push("cut off by the limit of tokens".into());
