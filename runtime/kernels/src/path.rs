@@ -64,6 +64,12 @@ impl Path {
         self.0.name()
     }
 
+    /// Whether products with plain floats have kernels of their own; elsewhere they are the definition's loops.
+    #[must_use]
+    pub fn has_float_kernels(self) -> bool {
+        cfg!(target_arch = "x86_64") && self != Self::SCALAR
+    }
+
     pub(crate) fn kind(self) -> Kind {
         self.0
     }

@@ -38,8 +38,8 @@ pub(crate) fn dense(x: &[f32], w: &[f32], bias: Option<&[f32]>, cols: usize, thr
 
 /// `x` `[n, cols]` through a stored weight `[rows, cols]` → `[n, rows]`.
 ///
-/// Block-quantised weights multiply in `integers`, if those are given; all others are decoded, a tile at a
-/// time.
+/// Block-quantised weights multiply in `integers`, if those are given, and a few rows with halves straight from where
+/// they lie; all others are decoded, a tile at a time.
 pub(crate) fn stored(
     x: &[f32],
     w: &Stored,
@@ -56,6 +56,11 @@ pub(crate) fn stored(
         return dense(x, values, bias, cols, threads);
     }
     let n = x.len() / cols;
+    if let Some(path) = integers.filter(|path| n <= EXACT_ROWS && path.has_float_kernels()) {
+        let x = Activations::plain(x, cols).expect(WHOLE_ROWS);
+        let [y] = products(&x, [(w, bias)], path, threads);
+        return y;
+    }
     let mut y = start(n, rows, bias);
     if n <= EXACT_ROWS {
         by_rows(&mut y, x, cols, threads, |range, tile| {
@@ -87,6 +92,16 @@ pub(crate) fn in_integers<const N: usize>(
     let cols = ws.first().map_or(1, |(w, _)| w.cols());
     let tiles = rounded(x, cols, path, threads);
     let x = Activations::from_tiles(x, cols, &tiles).expect(WHOLE_TILES);
+    products(&x, ws, path, threads)
+}
+
+/// `x` `[n, cols]` through weights `[rows, cols]` as they are stored → `[n, rows]` each.
+fn products<const N: usize>(
+    x: &Activations<'_>,
+    ws: [(&Stored, Option<&[f32]>); N],
+    path: ::kernels::Path,
+    threads: Threads,
+) -> [Vec<f32>; N] {
     let mut ys = ws.map(|(w, _)| vec![0.0; x.n_rows() * w.rows()]);
     let mut parts = Vec::new();
     for ((w, _), y) in ws.iter().zip(&mut ys) {
@@ -95,7 +110,7 @@ pub(crate) fn in_integers<const N: usize>(
             .extend(Columns::new(y, w.rows()).chunks(width).enumerate().map(|(i, y)| (matrix, i * width, y)));
     }
     let run = |(w, start, mut y): (Matrix<'_>, usize, Columns<'_>)| {
-        ::kernels::matmul(path, &x, &w, start..start + y.n_cols(), &mut y).expect(FITTING);
+        ::kernels::matmul(path, x, &w, start..start + y.n_cols(), &mut y).expect(FITTING);
     };
     match threads {
         Threads::All => team::for_each_of(parts, |_, part| run(part)),
@@ -146,6 +161,7 @@ pub(crate) fn gated_in_integers(
     y
 }
 
+const WHOLE_ROWS: &str = "whole rows";
 const WHOLE_TILES: &str = "one tile for every few rows";
 const FITTING: &str = "sizes fit";
 
