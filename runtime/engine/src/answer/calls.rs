@@ -40,20 +40,24 @@ pub(super) fn find(text: &str, last: bool, id: impl Fn() -> String) -> Found {
             let is_alone = closed.is_some() || (last && rest.is_empty());
             match ToolCall::from_json(value, id()).filter(|_| is_alone) {
                 Some(call) => Found::Call(call, behind),
-                None => broken(text, end),
+                None => broken(text, end, last),
             }
         }
         // The tag may be inside of a text that is still open.
         Some(Err(error)) if error.is_eof() && !last => Found::Unfinished,
         _ => match closing.and_then(|at| Some((repaired(&text[..at], id())?, at + CLOSE.len()))) {
             Some((call, behind)) => Found::Call(call, behind),
-            None => broken(text, 0),
+            None => broken(text, 0, last),
         },
     }
 }
 
-fn broken(text: &str, from: usize) -> Found {
-    Found::Broken(text[from..].find(CLOSE).map_or(text.len(), |at| from + at + CLOSE.len()))
+fn broken(text: &str, from: usize, last: bool) -> Found {
+    match text[from..].find(CLOSE) {
+        Some(at) => Found::Broken(from + at + CLOSE.len()),
+        None if last => Found::Broken(text.len()),
+        None => Found::Unfinished,
+    }
 }
 
 /// A call whose last braces are missing.

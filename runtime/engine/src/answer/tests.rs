@@ -118,6 +118,9 @@ fn damaged_calls_are_repaired_or_shown() {
     check_calls(false, &format!("{wild}ok"), "ok", &[&format!("broken {wild}")]);
     let twice = format!("<tool_call>{F}{G}</tool_call>");
     check_calls(false, &twice, "", &[&format!("broken {twice}")]);
+    // The only closing tag is inside of a text, which is no call.
+    let quoted = format!("<tool_call>\"</tool_call>{F}");
+    check_calls(false, &quoted, "", &[&format!("broken {quoted}")]);
 }
 
 #[test]
