@@ -9,6 +9,7 @@ use tensor::{
 };
 
 use crate::kernels::EXACT_ROWS;
+use crate::kernels::top_k::top_k;
 use crate::packing::Packing;
 use crate::{ExpertStore, KvCache, Stored, Weight, composed, ops};
 
@@ -261,15 +262,10 @@ impl Backend for Candle {
 
     async fn top_k(&self, logits: &Tensor, k: usize) -> Result<Vec<Candidate>> {
         check("top_k", self.shape(logits).0 == 1, || format!("{} rows", self.shape(logits).0))?;
-        let logits = self.read(logits).await?;
-        let mut candidates: Vec<_> = (0..).zip(logits).map(|(id, logit)| Candidate { id, logit }).collect();
-        let order = |a: &Candidate, b: &Candidate| b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id));
-        if 0 < k && k < candidates.len() {
-            candidates.select_nth_unstable_by(k - 1, order);
+        match self.composed {
+            false => Ok(top_k(&ops::values(logits).map_err(device("top_k"))?, k)),
+            true => Ok(top_k(&self.read(logits).await?, k)),
         }
-        candidates.truncate(k);
-        candidates.sort_unstable_by(order);
-        Ok(candidates)
     }
 
     fn argmax(&self, logits: &Tensor) -> Result<Tensor> {

@@ -16,6 +16,7 @@ pub(crate) mod rope;
 pub(crate) mod route;
 pub(crate) mod rows;
 pub(crate) mod simd;
+pub(crate) mod top_k;
 
 /// Up to so many rows, no kernel lets the sums of one depend on those beside it. A product with a dense weight
 /// is bound by reading it then, so that going row by row costs nothing.

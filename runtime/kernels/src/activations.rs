@@ -90,8 +90,8 @@ pub struct Tile {
     n_groups: usize,
     /// Rows in memory: `n_rows` and perhaps a few of zeros, so that there are fewer kernels than counts.
     stride: usize,
-    /// `[n_groups, stride, 8]`: four codes each, the first in the lowest byte.
-    codes: Vec<u32>,
+    /// `[n_groups, stride]`.
+    codes: Vec<GroupCodes>,
     /// `[n_groups, 2, stride]`: minus the sums of the codes of each half group, where kernels start from.
     negated_half_sums: Vec<i32>,
     /// `[n_groups, stride]`: minus the sums of the codes of each group.
@@ -127,7 +127,7 @@ impl Tile {
             n_rows,
             n_groups,
             stride,
-            codes: vec![0; 8 * n],
+            codes: vec![GroupCodes::default(); n],
             negated_half_sums: vec![0; 2 * n],
             negated_sums: vec![0; n],
             scales: vec![0.0; n],
@@ -146,7 +146,7 @@ impl Tile {
                 let RoundedGroup { scale, words, half_sums } = round(values);
                 let at = group * self.stride + row;
                 let sum = half_sums[0] + half_sums[1];
-                self.codes[8 * at..][..8].copy_from_slice(&words);
+                self.codes[at] = GroupCodes(words);
                 self.negated_half_sums[2 * group * self.stride + row] = -half_sums[0];
                 self.negated_half_sums[(2 * group + 1) * self.stride + row] = -half_sums[1];
                 self.negated_sums[at] = -sum;
@@ -172,7 +172,7 @@ impl Tile {
         TileChunk {
             n_groups,
             stride: self.stride,
-            codes: &self.codes[8 * at..][..8 * n],
+            codes: &self.codes[at..][..n],
             negated_half_sums: &self.negated_half_sums[2 * at..][..2 * n],
             negated_sums: &self.negated_sums[at..][..n],
             scales: &self.scales[at..][..n],
@@ -180,6 +180,13 @@ impl Tile {
         }
     }
 }
+
+/// The codes of one group of one row, four in each word, the first in the lowest byte.
+///
+/// Aligned, because AMX reads a row that two cache lines share many times slower.
+#[repr(C, align(32))]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct GroupCodes(pub(crate) [u32; GROUP / 4]);
 
 /// One group of one row as it goes into a tile.
 #[derive(Debug, Default)]
@@ -228,7 +235,7 @@ pub(crate) fn scale(largest: f32) -> (f32, Option<f32>) {
 pub(crate) struct TileChunk<'a> {
     n_groups: usize,
     stride: usize,
-    pub(crate) codes: &'a [u32],
+    pub(crate) codes: &'a [GroupCodes],
     pub(crate) negated_half_sums: &'a [i32],
     pub(crate) negated_sums: &'a [i32],
     pub(crate) scales: &'a [f32],
@@ -237,7 +244,7 @@ pub(crate) struct TileChunk<'a> {
 
 /// One group of one row.
 pub(crate) struct RowGroup<'a> {
-    pub(crate) codes: &'a [u32],
+    pub(crate) codes: &'a [u32; GROUP / 4],
     pub(crate) negated_half_sums: [i32; 2],
     pub(crate) negated_sum: i32,
     pub(crate) scale: f32,
@@ -256,7 +263,7 @@ impl<'a> TileChunk<'a> {
     pub(crate) fn group(&self, group: usize, row: usize) -> RowGroup<'a> {
         let at = group * self.stride + row;
         RowGroup {
-            codes: &self.codes[8 * at..][..8],
+            codes: &self.codes[at].0,
             negated_half_sums: [0, 1]
                 .map(|half| self.negated_half_sums[(2 * group + half) * self.stride + row]),
             negated_sum: self.negated_sums[at],

@@ -36,7 +36,15 @@ impl Kind {
             Self::Neon => "neon",
         }
     }
+
+    /// Begins products on this thread.
+    pub(crate) fn begin(self) -> Session {
+        self
+    }
 }
+
+/// The kernels of one thread, until it has its products.
+pub(crate) type Session = Kind;
 
 /// Unpacks the whole blocks in `rows`.
 pub(crate) fn unpack(kind: Kind, dtype: DType, rows: impl Source, panel: &mut Panel) {
@@ -47,12 +55,22 @@ pub(crate) fn unpack(kind: Kind, dtype: DType, rows: impl Source, panel: &mut Pa
     }
 }
 
-/// Adds the products of a panel with all rows of a tile to `sums`.
-pub(crate) fn multiply(kind: Kind, dtype: DType, panel: &Panel, x: TileChunk<'_>, sums: &mut [[f32; LANES]]) {
-    match kind {
-        Kind::Scalar => scalar::multiply(dtype, panel, x, sums),
+/// Adds the products of panels with all rows of a tile to the sums of each.
+pub(crate) fn multiply<'a>(
+    session: &Session,
+    dtype: DType,
+    panels: &[Panel],
+    x: TileChunk<'_>,
+    sums: impl Iterator<Item = &'a mut [[f32; LANES]]>,
+) {
+    match session {
+        Kind::Scalar => {
+            panels.iter().zip(sums).for_each(|(panel, sums)| scalar::multiply(dtype, panel, x, sums))
+        }
         // SAFETY: the kind has its instructions.
-        Kind::Neon => unsafe { neon_multiply(dtype, panel, x, sums) },
+        Kind::Neon => {
+            panels.iter().zip(sums).for_each(|(panel, sums)| unsafe { neon_multiply(dtype, panel, x, sums) })
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The part of a result that one thread writes.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Neighbouring columns of a row-major result `[n_rows, n_cols]`.
@@ -47,6 +48,21 @@ impl<'a> Columns<'a> {
         Self { data: y.as_mut_ptr(), n_rows, n_cols, stride: n_cols, lifetime: PhantomData }
     }
 
+    /// All columns of a result with rows of `n_cols` that has not been written yet.
+    ///
+    /// # Safety
+    /// [`row`](Self::row) is asked for a row only after a product has written it.
+    ///
+    /// # Panics
+    /// If `y` is not whole rows.
+    #[expect(unsafe_code, reason = "what is written first is the caller's to keep")]
+    #[must_use]
+    pub unsafe fn unwritten(y: &'a mut [MaybeUninit<f32>], n_cols: usize) -> Self {
+        assert!(y.len().is_multiple_of(n_cols.max(1)), "the result is not whole rows");
+        let n_rows = y.len() / n_cols.max(1);
+        Self { data: y.as_mut_ptr().cast(), n_rows, n_cols, stride: n_cols, lifetime: PhantomData }
+    }
+
     /// Number of rows.
     #[must_use]
     pub fn n_rows(&self) -> usize {
@@ -69,6 +85,16 @@ impl<'a> Columns<'a> {
         #[expect(unsafe_code, reason = "rows of a part are not adjacent")]
         unsafe {
             std::slice::from_raw_parts_mut(self.data.add(i * self.stride), self.n_cols)
+        }
+    }
+
+    /// These columns in row `i`, for writing.
+    pub(crate) fn unwritten_row(&mut self, i: usize) -> &mut [MaybeUninit<f32>] {
+        assert!(i < self.n_rows, "row {i} of {}", self.n_rows);
+        // SAFETY: as in `row`, but for values that may not be there yet.
+        #[expect(unsafe_code, reason = "rows of a part are not adjacent")]
+        unsafe {
+            std::slice::from_raw_parts_mut(self.data.add(i * self.stride).cast(), self.n_cols)
         }
     }
 

@@ -29,7 +29,7 @@ pub(crate) fn matmul(
                 let mut dots = [0.0; ROWS];
                 arch::dots(path.kind(), w.dtype(), w.row(row), x, &mut dots[..x.len()]);
                 for (j, &dot) in dots[..x.len()].iter().enumerate() {
-                    out.row(ROWS * i + j)[row - rows.start] = dot;
+                    out.unwritten_row(ROWS * i + j)[row - rows.start].write(dot);
                 }
             }
         }

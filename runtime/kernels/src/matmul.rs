@@ -68,6 +68,7 @@ fn quantized<S: Source>(
     let n_sums = x.tiles().iter().map(|tile| tile.stride()).sum();
     let mut panels: Vec<Panel> = (0..n_panels).map(|_| Panel::new()).collect();
     let mut sums = vec![vec![[0.0; LANES]; n_sums]; n_panels];
+    let session = path.kind().begin();
     let mut first = rows.start;
     while first < rows.end {
         let n = (rows.end - first).div_ceil(LANES).min(n_panels);
@@ -89,27 +90,39 @@ fn quantized<S: Source>(
             let mut at = 0;
             for tile in x.tiles() {
                 let x = tile.chunk(first_group, n_groups);
-                for (panel, sums) in panels.iter().zip(&mut sums).take(n) {
-                    arch::multiply(path.kind(), w.dtype(), panel, x, &mut sums[at..][..tile.stride()]);
-                }
+                let sums = sums.iter_mut().map(|sums| &mut sums[at..][..tile.stride()]);
+                arch::multiply(&session, w.dtype(), &panels[..n], x, sums);
                 at += tile.stride();
             }
         }
-        for (p, ((_, lane), sums)) in places.iter().zip(&sums).enumerate() {
-            write(x, sums, *lane, p * LANES + (first - rows.start), out);
-        }
+        write(x, &places, &sums, first - rows.start, out);
         first += n * LANES;
     }
 }
 
-/// Writes the lanes from `lane` to the columns from `column`, as far as the result goes.
-fn write(x: &Activations<'_>, sums: &[[f32; LANES]], lane: usize, column: usize, out: &mut Columns<'_>) {
-    let n = (LANES - lane).min(out.n_cols() - column);
+/// Writes the sums of each panel, from the lane of its first row, side by side from `column` on, as far as the result
+/// goes.
+fn write<S>(
+    x: &Activations<'_>,
+    places: &[(S, usize)],
+    sums: &[Vec<[f32; LANES]>],
+    column: usize,
+    out: &mut Columns<'_>,
+) {
     let mut row = 0;
     let mut at = 0;
     for tile in x.tiles() {
-        for sums in &sums[at..][..tile.n_rows()] {
-            out.row(row)[column..][..n].copy_from_slice(&sums[lane..][..n]);
+        for at in at..at + tile.n_rows() {
+            let out = &mut out.unwritten_row(row)[column..];
+            for ((out, sums), (_, lane)) in out.chunks_mut(LANES).zip(sums).zip(places) {
+                match out.as_mut_array::<LANES>() {
+                    Some(out) if *lane == 0 => drop(out.write_copy_of_slice(&sums[at])),
+                    _ => {
+                        let n = (LANES - lane).min(out.len());
+                        out[..n].write_copy_of_slice(&sums[at][*lane..][..n]);
+                    }
+                }
+            }
             row += 1;
         }
         at += tile.stride();

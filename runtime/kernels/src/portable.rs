@@ -21,16 +21,30 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         "scalar"
     }
+
+    /// Begins products on this thread.
+    pub(crate) fn begin(self) -> Session {
+        self
+    }
 }
+
+/// The kernels of one thread, until it has its products.
+pub(crate) type Session = Kind;
 
 /// Unpacks the whole blocks in `rows`.
 pub(crate) fn unpack(_: Kind, dtype: DType, rows: impl Source, panel: &mut Panel) {
     scalar::unpack(dtype, rows, panel);
 }
 
-/// Adds the products of a panel with all rows of a tile to `sums`.
-pub(crate) fn multiply(_: Kind, dtype: DType, panel: &Panel, x: TileChunk<'_>, sums: &mut [[f32; LANES]]) {
-    scalar::multiply(dtype, panel, x, sums);
+/// Adds the products of panels with all rows of a tile to the sums of each.
+pub(crate) fn multiply<'a>(
+    _: &Session,
+    dtype: DType,
+    panels: &[Panel],
+    x: TileChunk<'_>,
+    sums: impl Iterator<Item = &'a mut [[f32; LANES]]>,
+) {
+    panels.iter().zip(sums).for_each(|(panel, sums)| scalar::multiply(dtype, panel, x, sums));
 }
 
 /// [`unpack`] and [`multiply`] in one, if there is such a kernel for so many rows.

@@ -202,7 +202,7 @@ impl<'a, Q: Quad, const M: usize, const PARTS: usize, const OFFSET: i32> Sums<'a
     fn new(x: TileChunk<'a>, stride: usize, first: usize, sums: &[[f32; LANES]; M], half: usize) -> Self {
         let n = x.n_groups() * stride;
         assert!(first + M <= stride, "rows of a tile");
-        assert_eq!(x.codes.len(), n * WORDS, "codes of a tile");
+        assert_eq!(x.codes.len(), n, "codes of a tile");
         assert_eq!(x.negated_half_sums.len(), n * 2, "half sums of a tile");
         assert_eq!([x.negated_sums.len(), x.scales.len(), x.scaled_sums.len()], [n; 3], "scales of a tile");
         let mut loaded = [Quads::splat(0); M];
@@ -250,7 +250,7 @@ impl<'a, Q: Quad, const M: usize, const PARTS: usize, const OFFSET: i32> Sums<'a
                 }
                 for row in 0..M {
                     // SAFETY: as above.
-                    let x = unsafe { *self.x.codes.get_unchecked((at + row) * WORDS + word) };
+                    let x = unsafe { self.x.codes.get_unchecked(at + row).0[word] };
                     let x = Q::activations(x);
                     for i in 0..HALF {
                         dots[row][i] = dots[row][i].dot(codes.0[i], x);

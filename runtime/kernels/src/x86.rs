@@ -11,6 +11,7 @@ use crate::activations::{Tile, TileChunk};
 use crate::panel::{LANES, Panel, Source};
 use crate::{float, scalar};
 
+mod amx;
 mod avx2;
 mod avx512;
 
@@ -20,6 +21,7 @@ pub(crate) enum Kind {
     Scalar,
     Avx2,
     Avx512,
+    Amx,
 }
 
 impl Kind {
@@ -34,6 +36,7 @@ impl Kind {
         let mut kinds = vec![Self::Scalar];
         kinds.extend(avx2.then_some(Self::Avx2));
         kinds.extend(avx512.then_some(Self::Avx512));
+        kinds.extend((avx512 && amx::is_available()).then_some(Self::Amx));
         kinds
     }
 
@@ -42,8 +45,21 @@ impl Kind {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Amx => "amx",
         }
     }
+
+    /// Begins products on this thread.
+    pub(crate) fn begin(self) -> Session {
+        Session { kind: self, registers: amx::Registers::default() }
+    }
+}
+
+/// The kernels of one thread, until it has its products.
+#[derive(Debug)]
+pub(crate) struct Session {
+    kind: Kind,
+    registers: amx::Registers,
 }
 
 /// Unpacks the whole blocks in `rows`.
@@ -54,6 +70,8 @@ pub(crate) fn unpack(kind: Kind, dtype: DType, rows: impl Source, panel: &mut Pa
         Kind::Avx2 => unsafe { avx2::unpack(dtype, rows, panel) },
         // SAFETY: as above.
         Kind::Avx512 => unsafe { avx512::unpack(dtype, rows, panel) },
+        // SAFETY: as above.
+        Kind::Amx => unsafe { amx::unpack(dtype, rows, panel) },
     }
 }
 
@@ -77,14 +95,25 @@ fn has_halves() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")
 }
 
-/// Adds the products of a panel with all rows of a tile to `sums`.
-pub(crate) fn multiply(kind: Kind, dtype: DType, panel: &Panel, x: TileChunk<'_>, sums: &mut [[f32; LANES]]) {
-    match kind {
-        Kind::Scalar => scalar::multiply(dtype, panel, x, sums),
+/// Adds the products of panels with all rows of a tile to the sums of each.
+pub(crate) fn multiply<'a>(
+    session: &Session,
+    dtype: DType,
+    panels: &[Panel],
+    x: TileChunk<'_>,
+    sums: impl Iterator<Item = &'a mut [[f32; LANES]]>,
+) {
+    let pairs = panels.iter().zip(sums);
+    match session.kind {
+        Kind::Scalar => pairs.for_each(|(panel, sums)| scalar::multiply(dtype, panel, x, sums)),
         // SAFETY: the kind has its instructions.
-        Kind::Avx2 => unsafe { avx2::multiply(dtype, panel, x, sums) },
+        Kind::Avx2 => pairs.for_each(|(panel, sums)| unsafe { avx2::multiply(dtype, panel, x, sums) }),
         // SAFETY: as above.
-        Kind::Avx512 => unsafe { avx512::multiply(dtype, panel, x, sums) },
+        Kind::Avx512 => pairs.for_each(|(panel, sums)| unsafe { avx512::multiply(dtype, panel, x, sums) }),
+        // SAFETY: as above.
+        Kind::Amx => unsafe {
+            amx::multiply(&session.registers, dtype, panels, x, pairs.map(|(_, sums)| sums))
+        },
     }
 }
 
@@ -98,7 +127,7 @@ pub(crate) fn unpack_and_multiply(
 ) -> bool {
     match kind {
         // SAFETY: the kind has its instructions.
-        Kind::Avx512 => unsafe { avx512::unpack_and_multiply(dtype, rows, x, sums) },
+        Kind::Avx512 | Kind::Amx => unsafe { avx512::unpack_and_multiply(dtype, rows, x, sums) },
         // SAFETY: as above.
         Kind::Avx2 => unsafe { avx2::unpack_and_multiply(dtype, rows, x, sums) },
         Kind::Scalar => false,
@@ -110,7 +139,7 @@ pub(crate) fn round(kind: Kind, tile: &mut Tile, values: &[f32]) {
     match kind {
         Kind::Scalar => scalar::round(tile, values),
         // SAFETY: the kind has its instructions, and AVX-512 includes AVX2.
-        Kind::Avx2 | Kind::Avx512 => unsafe { avx2::round(tile, values) },
+        Kind::Avx2 | Kind::Avx512 | Kind::Amx => unsafe { avx2::round(tile, values) },
     }
 }
 
@@ -121,6 +150,6 @@ pub(crate) fn dots(kind: Kind, dtype: DType, w: &[u8], x: &[&[f32]], dots: &mut 
         // SAFETY: the kind has its instructions.
         Kind::Avx2 => unsafe { avx2::dots(dtype, w, x, dots) },
         // SAFETY: as above.
-        Kind::Avx512 => unsafe { avx512::dots(dtype, w, x, dots) },
+        Kind::Avx512 | Kind::Amx => unsafe { avx512::dots(dtype, w, x, dots) },
     }
 }

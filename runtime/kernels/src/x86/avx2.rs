@@ -182,7 +182,7 @@ impl<'a, const M: usize, const H: usize, const PARTS: usize, const SHIFT: i32, c
     fn new(x: TileChunk<'a>, stride: usize, first: usize, sums: &[[f32; LANES]], half: usize) -> Self {
         let n = x.n_groups() * stride;
         assert!(sums.len() == M && first + M <= stride, "rows of a tile");
-        assert_eq!(x.codes.len(), n * WORDS, "codes of a tile");
+        assert_eq!(x.codes.len(), n, "codes of a tile");
         assert_eq!(x.negated_half_sums.len(), n * 2, "half sums of a tile");
         assert_eq!([x.negated_sums.len(), x.scales.len(), x.scaled_sums.len()], [n; 3], "scales of a tile");
         let mut loaded = [[Halves::<1>::of(&[0.0; LANES], 0).floats()[0]; H]; M];
@@ -219,7 +219,7 @@ impl<'a, const M: usize, const H: usize, const PARTS: usize, const SHIFT: i32, c
         // are the kernel's.
         unsafe {
             let at = group * self.stride + self.first;
-            let x_codes = self.x.codes.as_ptr().add(at * WORDS);
+            let x_codes = self.x.codes.as_ptr().add(at).cast::<u32>();
             let x_scales = self.x.scales.as_ptr().add(at);
             for part in 0..PARTS {
                 let mut dots = [[_mm256_setzero_si256(); H]; M];

@@ -124,7 +124,7 @@ fn unpack_with<const M: usize, const PARTS: usize, const SHIFT: u32>(
 }
 
 /// The sums of `M` activation rows with the sixteen rows of a panel, in registers.
-struct Sums<'a, const M: usize, const PARTS: usize, const SHIFT: u32> {
+pub(super) struct Sums<'a, const M: usize, const PARTS: usize, const SHIFT: u32> {
     sums: [__m512; M],
     /// Checked to have `M` rows in all its parts.
     x: TileChunk<'a>,
@@ -132,10 +132,10 @@ struct Sums<'a, const M: usize, const PARTS: usize, const SHIFT: u32> {
 
 impl<'a, const M: usize, const PARTS: usize, const SHIFT: u32> Sums<'a, M, PARTS, SHIFT> {
     #[inline(always)]
-    fn new(x: TileChunk<'a>, sums: &[[f32; LANES]]) -> Self {
+    pub(super) fn new(x: TileChunk<'a>, sums: &[[f32; LANES]]) -> Self {
         let n = x.n_groups() * M;
         assert_eq!(sums.len(), M, "sums of a tile");
-        assert_eq!(x.codes.len(), n * WORDS, "codes of a tile");
+        assert_eq!(x.codes.len(), n, "codes of a tile");
         assert_eq!(x.negated_half_sums.len(), n * 2, "half sums of a tile");
         assert_eq!([x.negated_sums.len(), x.scales.len(), x.scaled_sums.len()], [n; 3], "scales of a tile");
         // SAFETY: the instructions are the kernel's.
@@ -147,7 +147,7 @@ impl<'a, const M: usize, const PARTS: usize, const SHIFT: u32> Sums<'a, M, PARTS
     }
 
     #[inline(always)]
-    fn store(self, sums: &mut [[f32; LANES]]) {
+    pub(super) fn store(self, sums: &mut [[f32; LANES]]) {
         for row in 0..M {
             // SAFETY: the array has the size of a vector; the instructions are the kernel's.
             unsafe { _mm512_storeu_ps(sums[row].as_mut_ptr(), self.sums[row]) }
@@ -158,11 +158,10 @@ impl<'a, const M: usize, const PARTS: usize, const SHIFT: u32> Sums<'a, M, PARTS
     #[inline(always)]
     fn add(&mut self, group: usize, codes: impl Codes<__m512i>, scales: [__m512; 2], minimum: __m512) {
         assert!(group < self.x.n_groups(), "a group beyond the chunk");
-        // SAFETY: the group is in the tile, whose parts have the sizes that `new` checked; the instructions
-        // are the kernel's.
-        unsafe {
-            let x_scales = self.x.scales.as_ptr().add(group * M);
-            for part in 0..PARTS {
+        for part in 0..PARTS {
+            // SAFETY: the group is in the tile, whose parts have the sizes that `new` checked; the instructions
+            // are the kernel's.
+            let dots = unsafe {
                 let mut dots = [_mm512_setzero_si512(); M];
                 if SHIFT != 0 {
                     let negated_sums =
@@ -173,7 +172,7 @@ impl<'a, const M: usize, const PARTS: usize, const SHIFT: u32> Sums<'a, M, PARTS
                         dots[row] = _mm512_slli_epi32::<SHIFT>(negated_sum);
                     }
                 }
-                let x_codes = self.x.codes.as_ptr().add(group * M * WORDS);
+                let x_codes = self.x.codes.as_ptr().add(group * M).cast::<u32>();
                 for word in part * WORDS / PARTS..(part + 1) * WORDS / PARTS {
                     let codes = codes.word(word);
                     for row in 0..M {
@@ -181,18 +180,40 @@ impl<'a, const M: usize, const PARTS: usize, const SHIFT: u32> Sums<'a, M, PARTS
                         dots[row] = _mm512_dpbusd_epi32(dots[row], codes, x_codes);
                     }
                 }
-                for row in 0..M {
-                    let scale = _mm512_mul_ps(scales[part], _mm512_set1_ps(*x_scales.add(row)));
-                    let product = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[row]), scale);
-                    self.sums[row] = _mm512_add_ps(self.sums[row], product);
-                }
+                dots
+            };
+            self.add_part(group * PARTS + part, scales[part], |row| dots[row]);
+        }
+        if SHIFT == 0 {
+            self.add_minimum(group, minimum);
+        }
+    }
+
+    /// Adds the sums of a part's products of values: `part` is one of the `PARTS` of the `PARTS` parts of a group.
+    #[inline(always)]
+    pub(super) fn add_part(&mut self, part: usize, scale: __m512, dots: impl Fn(usize) -> __m512i) {
+        assert!(part < PARTS * self.x.n_groups(), "a group beyond the chunk");
+        // SAFETY: as in `add`.
+        unsafe {
+            let x_scales = self.x.scales.as_ptr().add(part / PARTS * M);
+            for row in 0..M {
+                let scale = _mm512_mul_ps(scale, _mm512_set1_ps(*x_scales.add(row)));
+                let product = _mm512_mul_ps(_mm512_cvtepi32_ps(dots(row)), scale);
+                self.sums[row] = _mm512_add_ps(self.sums[row], product);
             }
-            if SHIFT == 0 {
-                let scaled_sums = self.x.scaled_sums.as_ptr().add(group * M);
-                for row in 0..M {
-                    let scaled_sum = _mm512_set1_ps(*scaled_sums.add(row));
-                    self.sums[row] = _mm512_add_ps(self.sums[row], _mm512_mul_ps(minimum, scaled_sum));
-                }
+        }
+    }
+
+    /// Adds the minima of group `group`, if it has any.
+    #[inline(always)]
+    pub(super) fn add_minimum(&mut self, group: usize, minimum: __m512) {
+        assert!(group < self.x.n_groups(), "a group beyond the chunk");
+        // SAFETY: as in `add`.
+        unsafe {
+            let scaled_sums = self.x.scaled_sums.as_ptr().add(group * M);
+            for row in 0..M {
+                let scaled_sum = _mm512_set1_ps(*scaled_sums.add(row));
+                self.sums[row] = _mm512_add_ps(self.sums[row], _mm512_mul_ps(minimum, scaled_sum));
             }
         }
     }
@@ -226,7 +247,7 @@ impl Codes<__m512i> for &[[u32; LANES]; WORDS] {
 }
 
 #[inline(always)]
-fn vector(values: &[f32; LANES]) -> __m512 {
+pub(super) fn vector(values: &[f32; LANES]) -> __m512 {
     // SAFETY: the array has the size of a vector; the instructions are the kernel's.
     unsafe { _mm512_loadu_ps(values.as_ptr()) }
 }

@@ -13,6 +13,8 @@ use crate::kernels::exp::exp;
 const BLOCK_KEYS: usize = 4 * PANEL;
 /// Query vectors whose sums are in registers together.
 const TILE: usize = 6;
+/// The same with vectors of whole panels, of which there are twice as many registers.
+const WIDE_TILE: usize = 12;
 
 /// A few query rows, all their heads that share one key head, and the keys they see.
 pub(super) struct Task<'a> {
@@ -111,6 +113,7 @@ impl WithSimd for Attend<'_> {
     fn with_simd<S: Simd>(self, simd: S) -> Partial {
         let Self { task, head_dim, q, keys, mut partial } = self;
         let n = partial.max.len();
+        let wide = S::F32_LANES == PANEL;
         let mut scores = vec![0.0; n * BLOCK_KEYS];
         let mut scratch: [Scratch; BLOCK_KEYS / PANEL] = Default::default();
         for start in keys.clone().step_by(BLOCK_KEYS) {
@@ -122,18 +125,17 @@ impl WithSimd for Attend<'_> {
                 *panel = task.keys.panel(first_panel + i, task.kv_head, scratch);
             }
             let panels = &panels[..n_panels];
-            for (first, n_tile) in tiles(n) {
+            for (first, n_tile) in tiles(n, wide) {
                 let q = &q[first * head_dim..(first + n_tile) * head_dim];
                 let out = &mut scores[first * BLOCK_KEYS..(first + n_tile) * BLOCK_KEYS];
-                for (i, panel) in panels.iter().enumerate() {
-                    match n_tile {
-                        1 => score::<S, 1>(simd, q, head_dim, panel.keys, i, out),
-                        2 => score::<S, 2>(simd, q, head_dim, panel.keys, i, out),
-                        3 => score::<S, 3>(simd, q, head_dim, panel.keys, i, out),
-                        4 => score::<S, 4>(simd, q, head_dim, panel.keys, i, out),
-                        5 => score::<S, 5>(simd, q, head_dim, panel.keys, i, out),
-                        _ => score::<S, TILE>(simd, q, head_dim, panel.keys, i, out),
-                    }
+                match n_tile {
+                    1 => score::<S, 1>(simd, q, head_dim, panels, out),
+                    2 => score::<S, 2>(simd, q, head_dim, panels, out),
+                    3 => score::<S, 3>(simd, q, head_dim, panels, out),
+                    4 => score::<S, 4>(simd, q, head_dim, panels, out),
+                    5 => score::<S, 5>(simd, q, head_dim, panels, out),
+                    WIDE_TILE => score::<S, WIDE_TILE>(simd, q, head_dim, panels, out),
+                    _ => score::<S, TILE>(simd, q, head_dim, panels, out),
                 }
             }
             for (i, scores) in scores.as_chunks_mut::<BLOCK_KEYS>().0.iter_mut().enumerate() {
@@ -143,7 +145,7 @@ impl WithSimd for Attend<'_> {
                 let max = partial.raise(i, simd::max(seen));
                 partial.sum[i] += exp_shifted(seen, max);
             }
-            for (first, n_tile) in tiles(n) {
+            for (first, n_tile) in tiles(n, wide) {
                 let p = &scores[first * BLOCK_KEYS..(first + n_tile) * BLOCK_KEYS];
                 let dim = partial.dim;
                 let out = &mut partial.values[first * dim..(first + n_tile) * dim];
@@ -153,6 +155,7 @@ impl WithSimd for Attend<'_> {
                     3 => weigh::<S, 3>(simd, p, panels, out),
                     4 => weigh::<S, 4>(simd, p, panels, out),
                     5 => weigh::<S, 5>(simd, p, panels, out),
+                    WIDE_TILE => weigh::<S, WIDE_TILE>(simd, p, panels, out),
                     _ => weigh::<S, TILE>(simd, p, panels, out),
                 }
             }
@@ -161,46 +164,77 @@ impl WithSimd for Attend<'_> {
     }
 }
 
-/// Cuts `n` query vectors into tiles of nearly one size: first vector and count of each.
-fn tiles(n: usize) -> impl Iterator<Item = (usize, usize)> {
+/// Cuts `n` query vectors into tiles, the wide ones first if those are `wide`, the others of nearly one size: first
+/// vector and count of each.
+fn tiles(n: usize, wide: bool) -> impl Iterator<Item = (usize, usize)> {
+    let n_wide = if wide { n / WIDE_TILE } else { 0 };
+    let (start, n) = (n_wide * WIDE_TILE, n - n_wide * WIDE_TILE);
     let n_tiles = n.div_ceil(TILE);
-    (0..n_tiles).map(move |i| (i * n / n_tiles, (i + 1) * n / n_tiles - i * n / n_tiles))
+    let rest = (0..n_tiles).map(move |i| (start + i * n / n_tiles, (i + 1) * n / n_tiles - i * n / n_tiles));
+    (0..n_wide).map(|i| (i * WIDE_TILE, WIDE_TILE)).chain(rest)
 }
 
-/// Most vectors that [`PANEL`] values fill.
+/// Most vectors that [`PANEL`] values fill, or two panels of one vector each.
 const VECTORS: usize = 4;
 
-/// Scores of `M` query vectors `q` with the keys `[head_dim, PANEL]` of panel `i` → column `i · PANEL` of `out`.
+/// Scores of `M` query vectors `q` with the keys `[head_dim, PANEL]` of each of `panels` → `out` `[M, BLOCK_KEYS]`.
 #[inline(always)]
-fn score<S: Simd, const M: usize>(simd: S, q: &[f32], d: usize, keys: &[f32], i: usize, out: &mut [f32]) {
-    let q: [&[f32]; M] = std::array::from_fn(|m| &q[m * d..][..d]);
-    let keys = &keys.as_chunks::<PANEL>().0[..d];
+fn score<S: Simd, const M: usize>(simd: S, q: &[f32], d: usize, panels: &[Panel<'_>], out: &mut [f32]) {
     if S::F32_LANES * VECTORS < PANEL {
-        let mut sums = [[0.0; PANEL]; M];
-        for (j, keys) in keys.iter().enumerate() {
-            for m in 0..M {
-                (0..PANEL).for_each(|lane| sums[m][lane] += q[m][j] * keys[lane]);
+        for (i, panel) in panels.iter().enumerate() {
+            let mut sums = [[0.0; PANEL]; M];
+            for (j, keys) in panel.keys.as_chunks::<PANEL>().0.iter().enumerate() {
+                for m in 0..M {
+                    (0..PANEL).for_each(|lane| sums[m][lane] += q[m * d + j] * keys[lane]);
+                }
             }
-        }
-        for m in 0..M {
-            out[m * BLOCK_KEYS + i * PANEL..][..PANEL].copy_from_slice(&sums[m]);
+            for m in 0..M {
+                out[m * BLOCK_KEYS + i * PANEL..][..PANEL].copy_from_slice(&sums[m]);
+            }
         }
         return;
     }
+    // Of whole panels in a vector, two at a time share what is read of the queries.
+    let (pairs, rest) = match S::F32_LANES == PANEL {
+        true => panels.as_chunks::<2>(),
+        false => (&[][..], panels),
+    };
+    for (i, [a, b]) in pairs.iter().enumerate() {
+        score_panels::<S, M, 2>(simd, q, d, [a.keys, b.keys], &mut out[2 * i * PANEL..]);
+    }
+    for (i, panel) in rest.iter().enumerate() {
+        score_panels::<S, M, 1>(simd, q, d, [panel.keys], &mut out[(2 * pairs.len() + i) * PANEL..]);
+    }
+}
+
+/// [`score`] for `P` panels side by side.
+#[inline(always)]
+fn score_panels<S: Simd, const M: usize, const P: usize>(
+    simd: S,
+    q: &[f32],
+    d: usize,
+    keys: [&[f32]; P],
+    out: &mut [f32],
+) {
+    let q: [&[f32]; M] = std::array::from_fn(|m| &q[m * d..][..d]);
+    let keys: [&[[f32; PANEL]]; P] = keys.map(|keys| &keys.as_chunks::<PANEL>().0[..d]);
     let n_vectors = PANEL / S::F32_LANES;
     let mut sums = [[simd.splat_f32s(0.0); VECTORS]; M];
-    for (j, keys) in keys.iter().enumerate() {
-        let keys = S::as_simd_f32s(keys).0;
+    for j in 0..d {
         for m in 0..M {
             let q = simd.splat_f32s(q[m][j]);
-            for v in 0..n_vectors {
-                sums[m][v] = simd.mul_add_e_f32s(q, keys[v], sums[m][v]);
+            for p in 0..P {
+                let keys = S::as_simd_f32s(&keys[p][j]).0;
+                for v in 0..n_vectors {
+                    let sum = &mut sums[m][p * n_vectors + v];
+                    *sum = simd.mul_add_e_f32s(q, keys[v], *sum);
+                }
             }
         }
     }
     for m in 0..M {
-        let out = S::as_mut_simd_f32s(&mut out[m * BLOCK_KEYS + i * PANEL..][..PANEL]).0;
-        out[..n_vectors].copy_from_slice(&sums[m][..n_vectors]);
+        let out = S::as_mut_simd_f32s(&mut out[m * BLOCK_KEYS..][..P * PANEL]).0;
+        out.copy_from_slice(&sums[m][..P * n_vectors]);
     }
 }
 
@@ -208,42 +242,60 @@ fn score<S: Simd, const M: usize>(simd: S, q: &[f32], d: usize, keys: &[f32], i:
 #[inline(always)]
 fn weigh<S: Simd, const M: usize>(simd: S, p: &[f32], panels: &[Panel<'_>], out: &mut [f32]) {
     let dim = out.len() / M;
-    for col in (0..dim).step_by(PANEL) {
-        if S::F32_LANES * VECTORS < PANEL {
-            for (i, panel) in panels.iter().enumerate() {
-                for (lane, values) in panel.values.chunks_exact(dim).enumerate() {
-                    for m in 0..M {
-                        let p = p[m * BLOCK_KEYS + i * PANEL + lane];
-                        let out = &mut out[m * dim + col..][..PANEL];
-                        out.iter_mut().zip(&values[col..]).for_each(|(out, v)| *out += p * v);
-                    }
-                }
-            }
-            continue;
-        }
-        let n_vectors = PANEL / S::F32_LANES;
-        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; M];
-        for m in 0..M {
-            let out = S::as_simd_f32s(&out[m * dim + col..][..PANEL]).0;
-            sums[m][..n_vectors].copy_from_slice(&out[..n_vectors]);
-        }
+    if S::F32_LANES * VECTORS < PANEL {
         for (i, panel) in panels.iter().enumerate() {
-            let weights: [&[f32; PANEL]; M] = std::array::from_fn(|m| {
-                p[m * BLOCK_KEYS + i * PANEL..].first_chunk().expect("a block has whole panels")
-            });
             for (lane, values) in panel.values.chunks_exact(dim).enumerate() {
-                let values = S::as_simd_f32s(&values[col..][..PANEL]).0;
                 for m in 0..M {
-                    let p = simd.splat_f32s(weights[m][lane]);
-                    for v in 0..n_vectors {
-                        sums[m][v] = simd.mul_add_e_f32s(p, values[v], sums[m][v]);
-                    }
+                    let p = p[m * BLOCK_KEYS + i * PANEL + lane];
+                    out[m * dim..][..dim].iter_mut().zip(values).for_each(|(out, v)| *out += p * v);
                 }
             }
         }
-        for m in 0..M {
-            let out = S::as_mut_simd_f32s(&mut out[m * dim + col..][..PANEL]).0;
-            out[..n_vectors].copy_from_slice(&sums[m][..n_vectors]);
+        return;
+    }
+    let mut col = 0;
+    while S::F32_LANES == PANEL && col + 2 * PANEL <= dim {
+        weigh_columns::<S, M, 2>(simd, p, panels, col, out);
+        col += 2 * PANEL;
+    }
+    while col < dim {
+        weigh_columns::<S, M, 1>(simd, p, panels, col, out);
+        col += PANEL;
+    }
+}
+
+/// [`weigh`] for `P` times [`PANEL`] columns from `col`.
+#[inline(always)]
+fn weigh_columns<S: Simd, const M: usize, const P: usize>(
+    simd: S,
+    p: &[f32],
+    panels: &[Panel<'_>],
+    col: usize,
+    out: &mut [f32],
+) {
+    let dim = out.len() / M;
+    let n_vectors = P * PANEL / S::F32_LANES;
+    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; M];
+    for m in 0..M {
+        let out = S::as_simd_f32s(&out[m * dim + col..][..P * PANEL]).0;
+        sums[m][..n_vectors].copy_from_slice(out);
+    }
+    for (i, panel) in panels.iter().enumerate() {
+        let weights: [&[f32; PANEL]; M] = std::array::from_fn(|m| {
+            p[m * BLOCK_KEYS + i * PANEL..].first_chunk().expect("a block has whole panels")
+        });
+        for (lane, values) in panel.values.chunks_exact(dim).enumerate() {
+            let values = S::as_simd_f32s(&values[col..][..P * PANEL]).0;
+            for m in 0..M {
+                let p = simd.splat_f32s(weights[m][lane]);
+                for v in 0..n_vectors {
+                    sums[m][v] = simd.mul_add_e_f32s(p, values[v], sums[m][v]);
+                }
+            }
         }
+    }
+    for m in 0..M {
+        let out = S::as_mut_simd_f32s(&mut out[m * dim + col..][..P * PANEL]).0;
+        out.copy_from_slice(&sums[m][..n_vectors]);
     }
 }
