@@ -11,6 +11,7 @@ mod invariants;
 mod mtp;
 mod mutations;
 mod parity;
+mod paths;
 mod recorded;
 mod rounded;
 mod server;
