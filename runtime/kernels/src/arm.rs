@@ -63,14 +63,11 @@ pub(crate) fn multiply<'a>(
     x: TileChunk<'_>,
     sums: impl Iterator<Item = &'a mut [[f32; LANES]]>,
 ) {
+    let pairs = panels.iter().zip(sums);
     match session {
-        Kind::Scalar => {
-            panels.iter().zip(sums).for_each(|(panel, sums)| scalar::multiply(dtype, panel, x, sums))
-        }
+        Kind::Scalar => pairs.for_each(|(panel, sums)| scalar::multiply(dtype, panel, x, sums)),
         // SAFETY: the kind has its instructions.
-        Kind::Neon => {
-            panels.iter().zip(sums).for_each(|(panel, sums)| unsafe { neon_multiply(dtype, panel, x, sums) })
-        }
+        Kind::Neon => pairs.for_each(|(panel, sums)| unsafe { neon_multiply(dtype, panel, x, sums) }),
     }
 }
 

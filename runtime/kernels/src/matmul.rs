@@ -1,5 +1,6 @@
 //! The product of activations with a range of weight rows.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use crate::error::expect;
@@ -116,7 +117,7 @@ fn write<S>(
             let out = &mut out.unwritten_row(row)[column..];
             for ((out, sums), (_, lane)) in out.chunks_mut(LANES).zip(sums).zip(places) {
                 match out.as_mut_array::<LANES>() {
-                    Some(out) if *lane == 0 => drop(out.write_copy_of_slice(&sums[at])),
+                    Some(out) if *lane == 0 => *out = sums[at].map(MaybeUninit::new),
                     _ => {
                         let n = (LANES - lane).min(out.len());
                         out[..n].write_copy_of_slice(&sums[at][*lane..][..n]);

@@ -35,7 +35,8 @@ impl Path {
         Kind::supported().into_iter().map(Self).collect()
     }
 
-    /// The fastest path, or the one that `OCELLI_KERNELS` names: `scalar`, `avx2`, `avx512`, `neon` or `simd128`.
+    /// The fastest path, or the one that `OCELLI_KERNELS` names: `scalar`, `avx2`, `avx512`, `amx`, `neon` or
+    /// `simd128`.
     ///
     /// The environment is read once.
     ///

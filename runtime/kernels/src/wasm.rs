@@ -62,13 +62,10 @@ pub(crate) fn multiply<'a>(
     x: TileChunk<'_>,
     sums: impl Iterator<Item = &'a mut [[f32; LANES]]>,
 ) {
+    let pairs = panels.iter().zip(sums);
     match session {
-        Kind::Scalar => {
-            panels.iter().zip(sums).for_each(|(panel, sums)| scalar::multiply(dtype, panel, x, sums))
-        }
-        Kind::Simd128 => {
-            panels.iter().zip(sums).for_each(|(panel, sums)| quads::multiply::<Words>(dtype, panel, x, sums))
-        }
+        Kind::Scalar => pairs.for_each(|(panel, sums)| scalar::multiply(dtype, panel, x, sums)),
+        Kind::Simd128 => pairs.for_each(|(panel, sums)| quads::multiply::<Words>(dtype, panel, x, sums)),
     }
 }
 

@@ -28,11 +28,7 @@ impl Kind {
     /// The kinds of this machine, slowest first.
     pub(crate) fn supported() -> Vec<Self> {
         let avx2 = has_halves();
-        let avx512 = avx2
-            && is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512vnni");
+        let avx512 = avx2 && has_avx512();
         let mut kinds = vec![Self::Scalar];
         kinds.extend(avx2.then_some(Self::Avx2));
         kinds.extend(avx512.then_some(Self::Avx512));
@@ -78,9 +74,12 @@ pub(crate) fn unpack(kind: Kind, dtype: DType, rows: impl Source, panel: &mut Pa
 /// Widens halves of `dtype`, twice as many bytes as there are values, if there are instructions for it.
 pub(crate) fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) -> bool {
     let is_here = matches!(dtype, DType::F16 | DType::BF16) && has_halves();
-    if is_here {
+    match is_here && has_avx512() {
         // SAFETY: the instructions were looked for.
-        unsafe { avx2::widen(dtype, bytes, out) };
+        true => unsafe { avx512::widen(dtype, bytes, out) },
+        // SAFETY: as above.
+        false if is_here => unsafe { avx2::widen(dtype, bytes, out) },
+        false => {}
     }
     is_here
 }
@@ -89,6 +88,13 @@ pub(crate) fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) -> bool {
 pub(crate) fn widen_f16(halves: &[u16], out: &mut [f32]) -> bool {
     // SAFETY: all bit patterns are bytes.
     widen(DType::F16, unsafe { halves.align_to().1 }, out)
+}
+
+fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
 }
 
 fn has_halves() -> bool {

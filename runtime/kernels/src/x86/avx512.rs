@@ -14,7 +14,7 @@ use crate::unpack::{self, Codes, Factors, Sink};
 
 mod float;
 
-pub(crate) use float::dots;
+pub(crate) use float::{dots, widen};
 
 /// Words of a group.
 const WORDS: usize = GROUP / 4;

@@ -13,8 +13,9 @@ use crate::kernels::exp::exp;
 const BLOCK_KEYS: usize = 4 * PANEL;
 /// Query vectors whose sums are in registers together.
 const TILE: usize = 6;
-/// The same with vectors of whole panels, of which there are twice as many registers.
-const WIDE_TILE: usize = 12;
+/// The same with vectors of whole panels, of which there are twice as many registers; and the most queries of one key
+/// head in models with eight of them.
+const WIDE_TILES: [usize; 2] = [12, 8];
 
 /// A few query rows, all their heads that share one key head, and the keys they see.
 pub(super) struct Task<'a> {
@@ -134,7 +135,8 @@ impl WithSimd for Attend<'_> {
                     3 => score::<S, 3>(simd, q, head_dim, panels, out),
                     4 => score::<S, 4>(simd, q, head_dim, panels, out),
                     5 => score::<S, 5>(simd, q, head_dim, panels, out),
-                    WIDE_TILE => score::<S, WIDE_TILE>(simd, q, head_dim, panels, out),
+                    8 => score::<S, 8>(simd, q, head_dim, panels, out),
+                    12 => score::<S, 12>(simd, q, head_dim, panels, out),
                     _ => score::<S, TILE>(simd, q, head_dim, panels, out),
                 }
             }
@@ -155,7 +157,8 @@ impl WithSimd for Attend<'_> {
                     3 => weigh::<S, 3>(simd, p, panels, out),
                     4 => weigh::<S, 4>(simd, p, panels, out),
                     5 => weigh::<S, 5>(simd, p, panels, out),
-                    WIDE_TILE => weigh::<S, WIDE_TILE>(simd, p, panels, out),
+                    8 => weigh::<S, 8>(simd, p, panels, out),
+                    12 => weigh::<S, 12>(simd, p, panels, out),
                     _ => weigh::<S, TILE>(simd, p, panels, out),
                 }
             }
@@ -164,14 +167,17 @@ impl WithSimd for Attend<'_> {
     }
 }
 
-/// Cuts `n` query vectors into tiles, the wide ones first if those are `wide`, the others of nearly one size: first
+/// Cuts `n` query vectors into tiles, the largest ones first if they may be `wide`, the others of nearly one size: first
 /// vector and count of each.
 fn tiles(n: usize, wide: bool) -> impl Iterator<Item = (usize, usize)> {
-    let n_wide = if wide { n / WIDE_TILE } else { 0 };
-    let (start, n) = (n_wide * WIDE_TILE, n - n_wide * WIDE_TILE);
-    let n_tiles = n.div_ceil(TILE);
-    let rest = (0..n_tiles).map(move |i| (start + i * n / n_tiles, (i + 1) * n / n_tiles - i * n / n_tiles));
-    (0..n_wide).map(|i| (i * WIDE_TILE, WIDE_TILE)).chain(rest)
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let left = n - first;
+        let wide = WIDE_TILES.into_iter().find(|&tile| wide && left >= tile);
+        let n_tile = wide.unwrap_or(left.div_ceil(left.div_ceil(TILE).max(1)));
+        first += n_tile;
+        (n_tile > 0).then_some((first - n_tile, n_tile))
+    })
 }
 
 /// Most vectors that [`PANEL`] values fill, or two panels of one vector each.

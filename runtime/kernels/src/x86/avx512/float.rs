@@ -62,6 +62,26 @@ fn dots_of_rows<F: Float, const M: usize>(w: &[u8], x: &[&[f32]; M], dots: &mut 
     }
 }
 
+/// Widens halves, each two bytes.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+pub(crate) fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) {
+    match dtype {
+        DType::F16 => widen_of::<F16>(bytes, out),
+        _ => widen_of::<BF16>(bytes, out),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+fn widen_of<F: Float>(bytes: &[u8], out: &mut [f32]) {
+    let (vectors, rest) = bytes.as_chunks::<{ 2 * LANES }>();
+    let (out, out_rest) = out.as_chunks_mut::<LANES>();
+    for (bytes, out) in vectors.iter().zip(out) {
+        // SAFETY: both have the size of a vector.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), F::load(bytes.as_ptr())) }
+    }
+    F::DTYPE.dequantize(rest, out_rest).expect("as many floats as halves");
+}
+
 /// A type of plain floats.
 trait Float {
     const DTYPE: DType;
