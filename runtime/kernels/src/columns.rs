@@ -43,9 +43,7 @@ impl<'a> Columns<'a> {
     /// If `y` is not whole rows.
     #[must_use]
     pub fn new(y: &'a mut [f32], n_cols: usize) -> Self {
-        assert!(y.len().is_multiple_of(n_cols.max(1)), "the result is not whole rows");
-        let n_rows = y.len() / n_cols.max(1);
-        Self { data: y.as_mut_ptr(), n_rows, n_cols, stride: n_cols, lifetime: PhantomData }
+        Self::over(y.as_mut_ptr(), y.len(), n_cols)
     }
 
     /// All columns of a result with rows of `n_cols` that has not been written yet.
@@ -58,9 +56,13 @@ impl<'a> Columns<'a> {
     #[expect(unsafe_code, reason = "what is written first is the caller's to keep")]
     #[must_use]
     pub unsafe fn unwritten(y: &'a mut [MaybeUninit<f32>], n_cols: usize) -> Self {
-        assert!(y.len().is_multiple_of(n_cols.max(1)), "the result is not whole rows");
-        let n_rows = y.len() / n_cols.max(1);
-        Self { data: y.as_mut_ptr().cast(), n_rows, n_cols, stride: n_cols, lifetime: PhantomData }
+        Self::over(y.as_mut_ptr().cast(), y.len(), n_cols)
+    }
+
+    /// All columns of the `len` values from `data` on, which are borrowed for as long as this lives.
+    fn over(data: *mut f32, len: usize, n_cols: usize) -> Self {
+        assert!(len.is_multiple_of(n_cols.max(1)), "the result is not whole rows");
+        Self { data, n_rows: len / n_cols.max(1), n_cols, stride: n_cols, lifetime: PhantomData }
     }
 
     /// Number of rows.
@@ -80,18 +82,17 @@ impl<'a> Columns<'a> {
     /// # Panics
     /// If there are fewer rows.
     pub fn row(&mut self, i: usize) -> &mut [f32] {
-        assert!(i < self.n_rows, "row {i} of {}", self.n_rows);
-        // SAFETY: row `i` lies in the slice of `new`, and these columns of it are in no other live part.
-        #[expect(unsafe_code, reason = "rows of a part are not adjacent")]
+        // SAFETY: all values were there from the beginning, or a product has written these (`unwritten`).
+        #[expect(unsafe_code, reason = "a result may have begun without values")]
         unsafe {
-            std::slice::from_raw_parts_mut(self.data.add(i * self.stride), self.n_cols)
+            self.unwritten_row(i).assume_init_mut()
         }
     }
 
     /// These columns in row `i`, for writing.
     pub(crate) fn unwritten_row(&mut self, i: usize) -> &mut [MaybeUninit<f32>] {
         assert!(i < self.n_rows, "row {i} of {}", self.n_rows);
-        // SAFETY: as in `row`, but for values that may not be there yet.
+        // SAFETY: row `i` lies in the slice of `new` or `unwritten`, and these columns of it are in no other live part.
         #[expect(unsafe_code, reason = "rows of a part are not adjacent")]
         unsafe {
             std::slice::from_raw_parts_mut(self.data.add(i * self.stride).cast(), self.n_cols)

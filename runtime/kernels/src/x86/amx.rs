@@ -247,7 +247,7 @@ fn rows<'a, const M: usize, const PARTS: usize, const MINIMA: bool>(
     }
 }
 
-/// All parts of panels, in turn.
+/// All parts of panels, in turn. (`flat_map` is a call in the innermost loop.)
 struct Ahead<'a> {
     panels: &'a [Panel],
     part: usize,
@@ -300,7 +300,7 @@ fn begin<const M: usize, const PARTS: usize>(
     x: TileChunk<'_>,
     part: usize,
 ) {
-    const { assert!(M <= Tile::MAX_ROWS) };
+    const { assert!(M <= Tile::MAX_ROWS && PARTS <= 2) };
     debug_assert_eq!(registers.n_rows.get(), M, "rows that the registers are set for");
     let n_words = WORDS / PARTS;
     // SAFETY: `multiply` set the registers for `M` rows. `rows` made sure that `x` has such a row for every group and
@@ -308,32 +308,19 @@ fn begin<const M: usize, const PARTS: usize>(
     unsafe {
         let x = x.codes.as_ptr().add(part / PARTS * M).cast::<u32>().add(part % PARTS * n_words);
         let codes = panel.codes.as_ptr().add(part * n_words);
-        if PARTS == 1 {
-            asm!(
-                "tileloadd tmm0, [{zeros} + {vector}]",
-                "tileloadd tmm1, [{x} + {group}]",
-                "tileloadd tmm2, [{codes} + {vector}]",
-                "tdpbssd tmm0, tmm1, tmm2",
-                zeros = in(reg) &ZEROS,
-                x = in(reg) x,
-                codes = in(reg) codes,
-                vector = in(reg) VECTOR,
-                group = in(reg) GROUP,
-                options(nostack, preserves_flags, readonly),
-            );
-        } else {
-            asm!(
-                "tileloadd tmm0, [{zeros} + {vector}]",
-                "tileloadd tmm3, [{x} + {group}]",
-                "tileloadd tmm4, [{codes} + {vector}]",
-                "tdpbssd tmm0, tmm3, tmm4",
-                zeros = in(reg) &ZEROS,
-                x = in(reg) x,
-                codes = in(reg) codes,
-                vector = in(reg) VECTOR,
-                group = in(reg) GROUP,
-                options(nostack, preserves_flags, readonly),
-            );
-        }
+        asm!(
+            "tileloadd tmm0, [{zeros} + {vector}]",
+            "tileloadd tmm{rows}, [{x} + {group}]",
+            "tileloadd tmm{weights}, [{codes} + {vector}]",
+            "tdpbssd tmm0, tmm{rows}, tmm{weights}",
+            rows = const 2 * PARTS - 1,
+            weights = const 2 * PARTS,
+            zeros = in(reg) &ZEROS,
+            x = in(reg) x,
+            codes = in(reg) codes,
+            vector = in(reg) VECTOR,
+            group = in(reg) GROUP,
+            options(nostack, preserves_flags, readonly),
+        );
     }
 }

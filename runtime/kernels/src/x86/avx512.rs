@@ -189,7 +189,7 @@ impl<'a, const M: usize, const PARTS: usize, const SHIFT: u32> Sums<'a, M, PARTS
         }
     }
 
-    /// Adds the sums of a part's products of values: `part` is one of the `PARTS` of the `PARTS` parts of a group.
+    /// Adds the sums of the products of values in part `part` of the chunk, where each group has `PARTS`.
     #[inline(always)]
     pub(super) fn add_part(&mut self, part: usize, scale: __m512, dots: impl Fn(usize) -> __m512i) {
         assert!(part < PARTS * self.x.n_groups(), "a group beyond the chunk");
