@@ -16,16 +16,15 @@ pub(crate) fn top_k(logits: &[f32], k: usize) -> Vec<Candidate> {
     if k == 0 {
         return Vec::new();
     }
-    let mut largest: Vec<i32> = vectorize(|| {
+    let largest: Vec<i32> = vectorize(|| {
         logits.chunks(BLOCK).map(|block| block.iter().map(|&x| key(x)).fold(i32::MIN, i32::max)).collect()
     });
-    let blocks = logits.chunks(BLOCK).zip(largest.clone());
     let least = match largest.len() {
         n if n < k => i32::MIN,
-        _ => *largest.select_nth_unstable_by_key(k - 1, |&key| Reverse(key)).1,
+        _ => *largest.clone().select_nth_unstable_by_key(k - 1, |&key| Reverse(key)).1,
     };
     let mut found = Vec::new();
-    for (i, (block, _)) in blocks.enumerate().filter(|&(_, (_, largest))| largest >= least) {
+    for (i, block) in logits.chunks(BLOCK).enumerate().filter(|&(i, _)| largest[i] >= least) {
         let ids = (i * BLOCK) as u32..;
         found.extend(
             ids.zip(block).filter(|&(_, &x)| key(x) >= least).map(|(id, &logit)| Candidate { id, logit }),

@@ -13,8 +13,8 @@ use crate::kernels::exp::exp;
 const BLOCK_KEYS: usize = 4 * PANEL;
 /// Query vectors whose sums are in registers together.
 const TILE: usize = 6;
-/// The same with vectors of whole panels, of which there are twice as many registers; and the most queries of one key
-/// head in models with eight of them.
+/// The same with vectors of whole panels, of which there are twice as many registers; the smaller one for a single row
+/// of models with eight query heads a key head.
 const WIDE_TILES: [usize; 2] = [12, 8];
 
 /// A few query rows, all their heads that share one key head, and the keys they see.
